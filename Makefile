@@ -1,0 +1,55 @@
+# Each target sets itself up: the first one called creates .venv and installs the pinned dependencies.
+# Arguments pass through:  make sweep ARGS="lora.r=4,64"   make finetuned RUN=multirun/ranks/lora.r=8
+
+PYTHON ?= python3
+VENV   := .venv
+RUN_PY := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+RUN    ?= latest
+
+.DEFAULT_GOAL := help
+.PHONY: help sweep train baseline finetuned compare test test-slow lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "medsql needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
+	$(RUN_PY) -m medsql.train -m $(if $(findstring lora.r=,$(ARGS)),,lora.r=8,16,32) $(ARGS)
+
+train: $(STAMP) ## one run
+	$(RUN_PY) -m medsql.train $(ARGS)
+
+baseline: $(STAMP) ## score the model as it is, zero-shot
+	$(RUN_PY) -m medsql.evaluate $(ARGS)
+
+finetuned: $(STAMP) ## score the newest finished run, or RUN=folder
+	$(RUN_PY) -m medsql.evaluate run='"$(RUN)"' $(ARGS)
+
+compare: $(STAMP) ## baseline and fine-tuned side by side
+	$(RUN_PY) -m medsql.compare $(ARGS)
+
+test: $(STAMP) ## the tests, in under ten minutes on two cores
+	$(RUN_PY) -m pytest -m 'not slow' $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take longer
+	$(RUN_PY) -m pytest -m slow $(ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(RUN_PY) -m ruff check .
+	$(RUN_PY) -m ruff format --check .
+	$(RUN_PY) -m mypy
+
+bench: $(STAMP) ## speed and memory, beside the alternatives
+	$(RUN_PY) -m benchmarks $(ARGS)
+
+clean: ## remove what is installed and cached; runs stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

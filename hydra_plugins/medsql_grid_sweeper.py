@@ -1,0 +1,117 @@
+"""The default sweeper, `hydra/sweeper=grid`: every combination, checked before the first one starts.
+
+Beyond Hydra's basic sweeper it names each job's folder by what the job varies, so that the same
+command finds finished jobs again; a failed job does not end the sweep; and a table ends it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from omegaconf import OmegaConf
+
+from medsql.composition import checked_settings, folder_name
+from medsql.errors import UserError
+from medsql.runs.fingerprint import identity
+from medsql.runs.folder import RunBusy, check_folder
+from medsql.runs.table import print_runs
+
+
+@dataclass
+class GridSweeperConf(BasicSweeperConf):
+    _target_: str = "hydra_plugins.medsql_grid_sweeper.GridSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="medsql")
+
+
+class SweepFailed(UserError):
+    """At least one job failed; the others are done."""
+
+
+class SweepBusy(UserError):
+    """Nothing failed, but some jobs are running elsewhere."""
+
+    exit_code = RunBusy.exit_code
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination: the overrides that compose it and the name of its folder."""
+
+    overrides: list[str]
+    name: str
+
+
+class GridSweeper(BasicSweeper):
+    """All combinations of the swept values, in the order in which they were typed."""
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        assert self.config is not None and self.launcher is not None
+        setup_globals()
+        folder = Path(self.config.hydra.sweep.dir).absolute()
+        jobs = self._jobs([*self._parse_config(), *arguments])
+        # Each job is composed anew and would name the sweep's folder by its own overrides.
+        self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(str(folder))}")
+        self._check(jobs, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        returns: list[JobReturn] = []
+        size = self.max_batch_size or len(jobs)
+        for start in range(0, len(jobs), size):
+            batch = [job.overrides for job in jobs[start : start + size]]
+            returns += self.launcher.launch(batch, initial_job_idx=start)
+        print_runs([folder / job.name for job in jobs])
+        _raise_failures(jobs, returns, folder)
+        return returns
+
+    def _jobs(self, arguments: list[str]) -> list[Job]:
+        """Every combination, named by the keys that vary."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides(arguments)
+        swept = {override.get_key_element() for override in overrides if override.is_sweep_override()}
+        unswept = {override.get_key_element() for override in overrides} - {"name"}
+        jobs = []
+        for combination in self.split_arguments(overrides, None)[0]:
+            varied = [text for text in combination if text.split("=", 1)[0] in (swept or unswept)]
+            name = folder_name(",".join(varied) or "defaults")
+            jobs.append(Job([*combination, f"hydra.sweep.subdir={_quoted(name)}"], name))
+        return jobs
+
+    def _check(self, jobs: list[Job], folder: Path) -> None:
+        """Compose and check every job, and that its folder holds no other run. Raises `UserError`."""
+        assert self.hydra_context is not None and self.config is not None
+        for job in jobs:
+            try:
+                config = self.hydra_context.config_loader.load_sweep_config(self.config, job.overrides)
+                check_folder(folder / job.name, identity(checked_settings(config, config.hydra)))
+            except UserError as error:
+                raise type(error)(f"{job.name}: {error}") from error
+
+
+def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> None:
+    """Raises `SweepFailed` or `SweepBusy` where some job did not finish."""
+    outcomes = {
+        job.name: result._return_value
+        for job, result in zip(jobs, returns)
+        if result.status != JobStatus.COMPLETED
+    }
+    busy = [name for name, error in outcomes.items() if isinstance(error, RunBusy)]
+    failed = [name for name in outcomes if name not in busy]
+    if failed:
+        reason = " ".join(str(outcomes[failed[0]]).split())
+        raise SweepFailed(
+            f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)} ({reason}); each has its log in {folder}"
+        )
+    if busy:
+        raise SweepBusy(f"{len(busy)} of {len(jobs)} jobs are running elsewhere: {', '.join(busy)}")
+
+
+def _quoted(text: str) -> str:
+    """`text` as a quoted value in Hydra's override grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,182 @@
+"""From Hydra's composed configuration to typed settings, and from Hydra's errors to one line.
+
+The only module that knows both OmegaConf and the dataclasses of `medsql.config`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from hydra.conf import HydraConf
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from rapidfuzz import fuzz, process
+
+from medsql.config import CompareSettings, EvaluateSettings, SettingsError, TrainSettings
+from medsql.errors import UserError
+from medsql.runs.collect import of_run
+from medsql.runs.fingerprint import fingerprint, identity
+
+CONF = Path(__file__).parent.parent / "conf"
+
+SETTINGS: dict[str, type] = {"train": TrainSettings, "evaluate": EvaluateSettings, "compare": CompareSettings}
+"""Which dataclass stands behind which `conf/NAME.yaml`."""
+
+
+def checked_settings(config: DictConfig, hydra: DictConfig) -> Any:
+    """The typed settings behind a composed configuration; `hydra` is Hydra's own node of it.
+
+    Raises `SettingsError`, one line, for an unknown key, a wrong type, a missing or contradictory value.
+    """
+    settings = to_settings(config, SETTINGS[hydra.job.config_name])
+    if isinstance(settings, EvaluateSettings) and settings.run is not None:
+        return of_run(settings, explicit_keys(hydra.overrides.task))
+    return settings
+
+
+def to_settings(config: DictConfig, kind: type) -> Any:
+    """The composed configuration as `kind`, a dataclass of `medsql.config`. Raises `SettingsError`."""
+    plain = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), plain))
+    except OmegaConfBaseException as error:
+        raise SettingsError(explain(error, kind)) from error
+
+
+def explicit_keys(overrides: Iterable[str]) -> set[str]:
+    """`["data=mimicsql", "+data.path=x"]` → `{"data", "data.path"}`."""
+    return {override.split("=", 1)[0].lstrip("+~") for override in overrides}
+
+
+# --- names of folders -------------------------------------------------------------------------------
+
+
+def run_name(root: DictConfig) -> str:
+    """A single run's folder: its name, or the model, the data and the fingerprint. Raises `SettingsError`."""
+    settings = checked_settings(root, root.hydra)
+    return settings.name or f"{_label(settings)}-{fingerprint(identity(settings))[:8]}"
+
+
+def _label(settings: TrainSettings | EvaluateSettings) -> str:
+    if isinstance(settings, TrainSettings):
+        return f"{settings.model.name}-{settings.data.source}"
+    tuned = settings.run or settings.adapter
+    return folder_name(f"score-{Path(tuned).name if tuned else settings.model.name + '-zero-shot'}")
+
+
+def sweep_name(root: DictConfig) -> str:
+    """A sweep's folder: its name, or the overrides it was asked for."""
+    overrides = sorted(override for override in root.hydra.overrides.task if not override.startswith("name="))
+    return root.get("name") or folder_name(",".join(overrides) or "defaults")
+
+
+def folder_name(text: str, longest: int = 120) -> str:
+    """`text` as one path element; where it is too long, its end gives way to a hash of the whole."""
+    name = re.sub(r"[^\w=.,+\[\]-]+", "_", text)
+    if len(name) <= longest:
+        return name
+    return f"{name[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _times(factor: float, value: Any) -> Any:
+    # A value that is no number is reported where it stands, not where it is multiplied.
+    return factor * value if isinstance(value, int | float) else None
+
+
+def register_resolvers() -> None:
+    """The interpolations that `conf/` uses."""
+    OmegaConf.register_new_resolver("medsql.times", _times, replace=True)
+    OmegaConf.register_new_resolver("medsql.run_name", lambda *, _root_: run_name(_root_), replace=True)
+    OmegaConf.register_new_resolver("medsql.sweep_name", lambda *, _root_: sweep_name(_root_), replace=True)
+
+
+register_resolvers()
+
+
+# --- errors -----------------------------------------------------------------------------------------
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def user_error(error: Exception, kind: type) -> UserError | None:
+    """`error` as one that a user can mend, or `None` where it is a bug."""
+    for cause in causes(error):
+        if isinstance(cause, UserError):
+            return cause
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return SettingsError(explain(error, kind))
+    if isinstance(error, OSError):
+        return UserError(" ".join(f"{error.strerror or error}: {error.filename or ''}".split()).rstrip(": "))
+    return None
+
+
+def explain(error: Exception, kind: type) -> str:
+    """One line for an error of Hydra or OmegaConf; for a key that does not exist, with the closest one."""
+    if isinstance(error, MissingConfigException):
+        return _explain_missing_option(error)
+    key = getattr(error, "full_key", None) or ""
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return unknown_key(key, kind)
+    refused = re.match(r"Could not override '(.+?)'\.", str(error))
+    if isinstance(error, ConfigCompositionException) and refused:
+        return unknown_key(refused[1], kind)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value"
+    ambiguous = re.match(r"Ambiguous value for argument '(.+)'", str(error))
+    if ambiguous:
+        return f"{ambiguous[1]} is a sweep: add -m, or write a list as key=[a,b]"
+    message = str(error) or str(error.__cause__)
+    # Hydra and OmegaConf append a block of context, and links, below their first lines.
+    first = " ".join(message.split("\n    full_key")[0].split("\nSee https")[0].split())
+    return f"{key}: {first}" if key else first
+
+
+def _explain_missing_option(error: MissingConfigException) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, option = wanted.rpartition("/")
+    options = list(error.options or [])
+    if not options:
+        return f"there is no configuration {wanted}"
+    closest = process.extractOne(option, options)
+    return f"{group}={option}: there is no such option; did you mean {closest[0]}? ({', '.join(options)})"
+
+
+def unknown_key(key: str, kind: type) -> str:
+    """The line for a key that no setting has."""
+    closest = process.extractOne(key, known_keys(kind), scorer=_likeness)
+    return f"there is no setting {key}; did you mean {closest[0]}?"
+
+
+def _likeness(one: str, other: str, **_: Any) -> float:
+    """Whole keys are compared, and their last parts for who writes `lr` for `optim.lr`."""
+    last = fuzz.ratio(one.rpartition(".")[2], other.rpartition(".")[2])
+    return max(fuzz.ratio(one, other), 0.9 * last)
+
+
+def known_keys(kind: type) -> list[str]:
+    """Every dotted key that may be set for a door, Hydra's own included."""
+    return [*_keys(kind), "experiment", *_keys(HydraConf, "hydra.")]
+
+
+def _keys(kind: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(kind).items():
+        yield f"{prefix}{name}"
+        for part in (hint, *get_args(hint)):  # a group, or `Group | None`
+            if is_dataclass(part) and isinstance(part, type):
+                yield from _keys(part, f"{prefix}{name}.")

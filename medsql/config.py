@@ -1,0 +1,317 @@
+"""The typed settings behind `conf/`, and every check that needs neither model nor data.
+
+Configuration stops at the doors: each turns the composed configuration into one of these
+dataclasses, once (`medsql.composition`). They are not frozen only because OmegaConf cannot fill in
+frozen ones; nothing writes to them. A mistake becomes a `SettingsError` of one line that
+names the key as the user types it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from medsql.errors import UserError
+
+VALIDATION_METRICS = (
+    "val/loss",
+    "val/exact_match",
+    "val/token_f1",
+    "val/token_precision",
+    "val/token_recall",
+)
+"""What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
+
+SOURCES = ("synthetic", "medical_text_to_sql", "mimicsql", "jsonl")
+PROMPTS = ("report", "schema", "question")
+SPLITS = ("train", "validation", "test")
+
+
+class SettingsError(UserError):
+    """A setting that cannot be used; the message is one line that says which and why."""
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise SettingsError(message)
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    _check(value in choices, f"{key}={value}: choose one of {', '.join(choices)}")
+
+
+def _check_range(key: str, value: float | None, low: float, high: float = float("inf")) -> None:
+    """`None` stands for "not set" where a key allows it, and is never out of range."""
+    limits = f"at least {low:g}" if high == float("inf") else f"from {low:g} to {high:g}"
+    _check(value is None or low <= value <= high, f"{key}={value}: must be {limits}")
+
+
+@dataclass
+class ModelSettings:
+    """Which seq2seq checkpoint is fine-tuned.
+
+    `checkpoint` is a hub name or a folder; `fallbacks` are tried in order where it does not load.
+    """
+
+    name: str
+    checkpoint: str
+    fallbacks: list[str] = field(default_factory=list)
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _check(bool(self.checkpoint), "model.checkpoint is empty: name a hub checkpoint or a folder")
+        # T5 overflows in float16, so that is not a choice.
+        _check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+
+
+@dataclass
+class LoraSettings:
+    """Low-rank adaptation (Hu et al. 2021); `targets: null` trains all weights instead."""
+
+    targets: list[str] | None
+    r: int
+    alpha: float
+    dropout: float
+    use_dora: bool = False
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        _check(
+            self.targets is None or len(self.targets) > 0,
+            "lora.targets is empty: lora=none trains all weights",
+        )
+        _check_range("lora.r", self.r, 1)
+        _check(self.alpha > 0, f"lora.alpha={self.alpha:g}: must be greater than 0")
+        _check(0 <= self.dropout < 1, f"lora.dropout={self.dropout:g}: must be at least 0 and below 1")
+        if self.targets is None:
+            _check(
+                not (self.use_dora or self.use_rslora),
+                "lora.use_dora and lora.use_rslora contradict lora=none, which trains all weights",
+            )
+
+
+@dataclass
+class OptimSettings:
+    """Optimiser, schedule, and how much of the data a step and a run see.
+
+    One optimisation step sees `batch_size * accumulate` rows. `max_steps`, where set, ends the
+    run before `epochs` do, and the schedule decays over what is left.
+    """
+
+    name: str
+    lr: float
+    weight_decay: float
+    schedule: str
+    warmup_ratio: float
+    max_grad_norm: float | None
+    label_smoothing: float
+    epochs: int
+    batch_size: int
+    accumulate: int
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("optim.name", self.name, ("adamw", "adafactor"))
+        _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
+        _check(self.lr > 0, f"optim.lr={self.lr:g}: must be greater than 0")
+        _check_range("optim.weight_decay", self.weight_decay, 0)
+        _check_range("optim.warmup_ratio", self.warmup_ratio, 0, 1)
+        _check(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"optim.max_grad_norm={self.max_grad_norm}: must be greater than 0, or null for no clipping",
+        )
+        _check(
+            0 <= self.label_smoothing < 1,
+            f"optim.label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1",
+        )
+        for key in ("epochs", "batch_size", "accumulate", "max_steps"):
+            _check_range(f"optim.{key}", getattr(self, key), 1)
+
+
+@dataclass
+class DataSettings:
+    """Where question–SQL pairs come from, how they are split, and what the model is shown.
+
+    `path` is a folder (`mimicsql`), a file or folder (`jsonl`) or a hub name or folder
+    (`medical_text_to_sql`). `*_rows` keep the first rows of a split; null keeps all.
+    `admissions`, `pairs` and `seed` shape the synthetic hospital and nothing else.
+    """
+
+    source: str
+    split: str
+    prompt: str
+    path: str | None = None
+    max_input_tokens: int = 1024
+    max_target_tokens: int = 512
+    train_rows: int | None = None
+    validation_rows: int | None = None
+    test_rows: int | None = None
+    admissions: int = 100
+    pairs: int = 2000
+    seed: int = 42
+    cache_dir: str = "~/.cache/medsql"
+
+    def __post_init__(self) -> None:
+        _check_choice("data.source", self.source, SOURCES)
+        _check_choice("data.split", self.split, ("source", "report"))
+        _check_choice("data.prompt", self.prompt, PROMPTS)
+        needs = {"mimicsql": "FOLDER", "jsonl": "FILE-OR-FOLDER", "medical_text_to_sql": "HUB-NAME-OR-FOLDER"}
+        if self.source in needs:
+            _check(bool(self.path), f"data={self.source} needs data.path={needs[self.source]}")
+        for key in ("max_input_tokens", "max_target_tokens", "train_rows", "validation_rows", "test_rows"):
+            _check_range(f"data.{key}", getattr(self, key), 1)
+        _check_range("data.admissions", self.admissions, 10)
+        _check_range("data.pairs", self.pairs, 10)
+
+
+@dataclass
+class DecodeSettings:
+    """How SQL is generated. Length is bounded by `max_new_tokens`, or where that is null by the
+    longest training target plus `margin_tokens`, never by the reference."""
+
+    num_beams: int
+    batch_size: int
+    margin_tokens: int = 16
+    max_new_tokens: int | None = None
+    length_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        for key in ("num_beams", "batch_size", "max_new_tokens"):
+            _check_range(f"decode.{key}", getattr(self, key), 1)
+        _check_range("decode.margin_tokens", self.margin_tokens, 0)
+        _check(
+            self.num_beams > 1 or self.length_penalty == 1.0,
+            f"decode.length_penalty={self.length_penalty:g} contradicts decode.num_beams=1: only beams are ranked by it",
+        )
+
+
+@dataclass
+class ValidationSettings:
+    """What is measured during training: the loss on all validation rows, and the SQL generated
+    for the first `generate_rows` of them (null: all, 0: none), every `every_steps` steps."""
+
+    every_steps: int
+    batch_size: int
+    generate_rows: int | None
+    show: int = 3
+
+    def __post_init__(self) -> None:
+        _check_range("validation.every_steps", self.every_steps, 1)
+        _check_range("validation.batch_size", self.batch_size, 1)
+        _check_range("validation.generate_rows", self.generate_rows, 0)
+        _check_range("validation.show", self.show, 0)
+
+
+@dataclass
+class CheckpointSettings:
+    """Which checkpoints stay: the last, and the `keep` best by `monitor`. The best is restored."""
+
+    monitor: str
+    keep: int
+
+    def __post_init__(self) -> None:
+        _check_choice("checkpoint.monitor", self.monitor, VALIDATION_METRICS)
+        _check_range("checkpoint.keep", self.keep, 1)
+
+
+@dataclass
+class TrainerSettings:
+    """Hardware, and nothing that is meant to change a result."""
+
+    accelerator: str
+    precision: str
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
+        _check_choice("trainer.precision", self.precision, ("auto", "float32", "bfloat16"))
+        _check_range("trainer.threads", self.threads, 1)
+
+
+@dataclass
+class CsvSettings:
+    """Metrics in the run folder's `metrics.csv`."""
+
+    file: str = "metrics.csv"
+
+
+@dataclass
+class WandbSettings:
+    """One Weights & Biases run per job; `mode: offline` needs no account."""
+
+    project: str = "medsql"
+    entity: str | None = None
+    group: str | None = None
+    mode: str = "online"
+    tags: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _check_choice("logger.wandb.mode", self.mode, ("online", "offline"))
+
+
+@dataclass
+class LoggerSettings:
+    """Where metrics go besides the record."""
+
+    csv: CsvSettings | None = None
+    wandb: WandbSettings | None = None
+
+
+@dataclass
+class TrainSettings:
+    """Everything `python -m medsql.train` may be told."""
+
+    model: ModelSettings
+    lora: LoraSettings
+    optim: OptimSettings
+    data: DataSettings
+    decode: DecodeSettings
+    trainer: TrainerSettings
+    validation: ValidationSettings
+    checkpoint: CheckpointSettings
+    seed: int
+    objective: str
+    logger: LoggerSettings = field(default_factory=LoggerSettings)
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, 2**32 - 1)
+        _check_choice("objective", self.objective, VALIDATION_METRICS)
+        for key, metric in (("objective", self.objective), ("checkpoint.monitor", self.checkpoint.monitor)):
+            _check(
+                metric == "val/loss" or self.validation.generate_rows != 0,
+                f"{key}={metric} contradicts validation.generate_rows=0: no SQL is generated to score",
+            )
+
+
+@dataclass
+class EvaluateSettings:
+    """Everything `python -m medsql.evaluate` may be told.
+
+    `run` is a run folder, or `latest`, the newest finished one; model, data and adapter then come
+    from it. `adapter` is a PEFT folder on top of `model`; with neither, the model is scored zero-shot.
+    """
+
+    model: ModelSettings
+    data: DataSettings
+    decode: DecodeSettings
+    trainer: TrainerSettings
+    split: str
+    rows: int | None = None
+    run: str | None = None
+    adapter: str | None = None
+    show: int = 3
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("split", self.split, SPLITS)
+        _check_range("rows", self.rows, 1)
+        _check_range("show", self.show, 0)
+
+
+@dataclass
+class CompareSettings:
+    """Which folders `python -m medsql.compare` puts side by side: runs, evaluations or sweeps.
+
+    Empty: the newest fine-tuned evaluation and the newest zero-shot one of the same rows.
+    """
+
+    runs: list[str] = field(default_factory=list)

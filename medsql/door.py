@@ -1,0 +1,67 @@
+"""What every door shares: Hydra composes, settings are checked, mistakes come out as one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from medsql.composition import CONF, SETTINGS, checked_settings, user_error
+
+Task = Callable[[Any, Path], float | None]
+
+
+def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Turn `task(settings, folder)` into a command configured by `conf/<config_name>.yaml`.
+
+    A `UserError` ends the command with its one line and its exit code; any other exception is a bug
+    and keeps its traceback. Either way the traceback is in the job's own log.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        def job(config: DictConfig) -> float | None:
+            node = HydraConfig.get()
+            try:
+                return task(checked_settings(config, node), Path(node.runtime.output_dir))
+            except Exception as error:
+                log_traceback(error)
+                if node.mode != RunMode.MULTIRUN:
+                    leave(error)
+                raise  # for the sweeper, which goes on with the other jobs
+
+        def leave(error: Exception) -> None:
+            mistake = user_error(error, SETTINGS[config_name])
+            if mistake is None:
+                raise error
+            print(f"medsql: {mistake}", file=sys.stderr)
+            sys.exit(mistake.exit_code)
+
+        def main() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing them
+            try:
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+            except Exception as error:
+                leave(error)
+
+        main.__doc__ = task.__doc__
+        return main
+
+    return decorate
+
+
+def log_traceback(error: Exception) -> None:
+    """Write the traceback to the job's log file only: the terminal gets the one line."""
+    record = logging.LogRecord(
+        __name__, logging.ERROR, __file__, 0, "failed", None, (type(error), error, error.__traceback__)
+    )
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

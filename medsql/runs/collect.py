@@ -1,0 +1,79 @@
+"""Finding run folders again, and what they recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medsql.config import DataSettings, EvaluateSettings, ModelSettings, SettingsError
+from medsql.runs.folder import RECORD, read_record
+
+ROOTS = ("outputs", "multirun")
+"""Where runs land unless told otherwise, below the working folder."""
+
+OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens")
+"""Data settings that a fine-tuned model was trained with, whatever data it is then scored on."""
+
+
+def run_folders(*roots: str | Path) -> list[Path]:
+    """All run folders at or below the given ones (default: `ROOTS`), oldest start first."""
+    records = [path for root in roots or ROOTS for path in Path(root).rglob(RECORD)]
+    started = {path.parent: (read_record(path.parent) or {}).get("started", "") for path in records}
+    return sorted(started, key=lambda folder: started[folder])
+
+
+def newest(kind: str, **wanted: Any) -> Path | None:
+    """The newest finished run of a kind (`train`, `evaluate`) whose record holds what is wanted."""
+    for folder in reversed(run_folders()):
+        record = read_record(folder) or {}
+        if record.get("state") == "finished" and record.get("kind") == kind:
+            if all(record.get(key) == value for key, value in wanted.items()):
+                return folder
+    return None
+
+
+def finished_run(run: str) -> tuple[Path, dict[str, Any]]:
+    """The folder and record of a named run, or of the newest one for `latest`. Raises `SettingsError`."""
+    folder = newest("train") if run == "latest" else Path(run).expanduser()
+    if folder is None:
+        raise SettingsError(f"run=latest: no finished run below {' or '.join(ROOTS)}; train one first")
+    record = read_record(folder)
+    if record is None or record.get("kind") != "train":
+        raise SettingsError(f"run={run}: {folder} is not the folder of a training run")
+    if record["state"] != "finished":
+        raise SettingsError(f"run={run}: the run in {folder} is {record['state']}, not finished")
+    return folder, record
+
+
+def of_run(settings: EvaluateSettings, explicit: set[str]) -> EvaluateSettings:
+    """The settings completed by what the named run was trained with, except what was typed (`explicit`).
+
+    Raises `SettingsError` where no such run is finished, or where a model was typed too.
+    """
+    assert settings.run is not None
+    own = sorted(key for key in explicit if key.split(".")[0] in ("model", "adapter"))
+    if own:
+        raise SettingsError(
+            f"{own[0]}= contradicts run={settings.run}, which brings its own model and adapter"
+        )
+    folder, record = finished_run(settings.run)
+    trained = record["settings"]
+    # The checkpoint that was really loaded, where the one asked for had to be replaced by a fallback.
+    used = {"checkpoint": record["model"]["checkpoint"], "fallbacks": []}
+    model = ModelSettings(**trained["model"] | used)
+    saved = str(folder / record["saved"])
+    data = _data(settings, explicit, trained)
+    if record["saved"] == "model":  # all weights were trained: there is no adapter
+        return replace(settings, run=str(folder), data=data, model=replace(model, checkpoint=saved))
+    return replace(settings, run=str(folder), data=data, model=model, adapter=saved)
+
+
+def _data(settings: EvaluateSettings, explicit: set[str], trained: dict[str, Any]) -> DataSettings:
+    """The run's data; or, where `data=` was typed, that, prompted as the run was."""
+    recorded = trained["data"]
+    taken = {key: recorded[key] for key in OF_THE_ADAPTER} if "data" in explicit else recorded
+    kept = {
+        key: value for key, value in taken.items() if f"data.{key}" not in explicit and key != "cache_dir"
+    }
+    return replace(settings.data, **kept)

@@ -1,0 +1,71 @@
+"""What makes two runs the same run: the settings that change results, and nothing else.
+
+Paths do not count, but what lies there does: a data folder or a local checkpoint enters by the
+hash of its content. Loggers, hardware and the run's own name are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medsql.files import content_digest
+
+MEANING_VERSION = 1
+"""Raised whenever the same settings come to mean another result."""
+
+NOT_IDENTITY = {
+    "trainer",
+    "logger",
+    "name",
+    "show",
+    "run",
+    "validation.show",
+    "data.cache_dir",
+    "decode.batch_size",
+}
+"""Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names."""
+
+Identity = dict[str, Any]
+"""Flat: dotted key → value, JSON-ready."""
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"lora": {"r": 8}}` → `{"lora.r": 8}`; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def identity(settings: Any) -> Identity:
+    """The flat settings of a door's dataclass that its results depend on."""
+    flat = flatten(asdict(settings))
+    kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
+    for key in ("data.path", "model.checkpoint", "adapter"):
+        if kept.get(key) and Path(kept[key]).expanduser().exists():
+            kept[key] = f"content {content_digest(Path(kept[key]).expanduser())[:16]}"
+    return kept | {"meaning": MEANING_VERSION}
+
+
+def fingerprint(identity: Identity) -> str:
+    """Twelve hexadecimal digits that differ where identities do."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def difference(recorded: Identity, wanted: Identity) -> list[str]:
+    """The keys that differ, as `lora.r: 8 there, 16 here`."""
+    keys = sorted(recorded.keys() | wanted.keys())
+    missing = "nothing"
+    return [
+        f"{key}: {recorded.get(key, missing)} there, {wanted.get(key, missing)} here"
+        for key in keys
+        if recorded.get(key, missing) != wanted.get(key, missing)
+    ]

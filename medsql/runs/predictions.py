@@ -1,0 +1,45 @@
+"""What a run predicted and how it scored: `predictions.jsonl` and `metrics.json` in its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from medsql.data.pairs import Pair
+from medsql.files import write_json, write_json_lines
+from medsql.metrics.text import exact_match, token_overlap
+
+PREDICTIONS = "predictions.jsonl"
+METRICS = "metrics.json"
+
+
+def write_predictions(
+    folder: Path, pairs: Sequence[Pair], predictions: Sequence[str], facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Score `predictions[i]` against `pairs[i]` and write both files; returns the scores.
+
+    `facts` (which split, of how many rows, how decoded) stand beside the scores in `metrics.json`.
+    """
+    from medsql.metrics.scores import score  # imports scipy, which a door must not wait for
+
+    scores = score(pairs, predictions)
+    rows = (_row(index, pair, sql) for index, (pair, sql) in enumerate(zip(pairs, predictions, strict=True)))
+    write_json_lines(folder / PREDICTIONS, rows)
+    write_json(folder / METRICS, facts | scores)
+    return scores
+
+
+def read_predictions(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `predictions.jsonl`."""
+    return [json.loads(line) for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines()]
+
+
+def _row(index: int, pair: Pair, prediction: str) -> dict[str, Any]:
+    overlap = {
+        f"token_{name}": value for name, value in token_overlap(prediction, pair.sql)._asdict().items()
+    }
+    matches = {"exact_match": exact_match(prediction, pair.sql)}
+    return {"index": index, **asdict(pair), "prediction": prediction, **matches, **overlap}

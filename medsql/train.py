@@ -1,0 +1,111 @@
+"""Fine-tunes a model and scores it: `python -m medsql.train`, or with `-m` a sweep of such runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from medsql.config import TrainSettings
+from medsql.door import door
+from medsql.evaluate import facts_of
+from medsql.runs.fingerprint import identity
+from medsql.runs.folder import Run
+from medsql.runs.predictions import read_predictions, write_predictions
+
+log = logging.getLogger(__name__)
+
+
+@door("train")
+def main(settings: TrainSettings, folder: Path) -> float | None:
+    """One run in its folder; returns the objective, at once where the folder holds it already."""
+    with Run(folder, "train", identity(settings), asdict(settings)) as run:
+        return run.objective if run.finished else train(settings, run)
+
+
+def train(settings: TrainSettings, run: Run) -> float:
+    """Data → model → training → best checkpoint → test → run folder; returns the objective.
+
+    Raises `UserError` for data or a model that cannot be used and for training that cannot go on.
+    """
+    # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
+    import torch
+
+    from medsql.data.module import PairsModule, generation_loader
+    from medsql.data.splits import load_splits
+    from medsql.data.tokenized import tokenize_splits
+    from medsql.model.backbone import load_backbone
+    from medsql.model.checkpoints import Checkpoints
+    from medsql.model.generation import output_bound, predict
+    from medsql.model.loggers import log_results, open_loggers
+    from medsql.model.lora import add_lora, count_parameters, save_model
+    from medsql.model.module import TextToSQL
+    from medsql.model.training import build_trainer, fit
+
+    splits = load_splits(settings.data)
+    backbone = load_backbone(settings.model)
+    tokenizer = backbone.tokenizer
+    tokenized = tokenize_splits(splits, tokenizer, settings.data)
+    run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
+
+    torch.manual_seed(settings.seed)  # of the adapters' first weights
+    model = add_lora(backbone.model, settings.lora)
+    parameters = count_parameters(model)
+    log.info("parameters: %s trainable of %s", f"{parameters.trainable:,}", f"{parameters.total:,}")
+    data = PairsModule(
+        tokenized,
+        tokenizer.pad_token_id,
+        settings.optim,
+        settings.validation,
+        settings.decode.batch_size,
+        settings.seed,
+    )
+    bound = output_bound(tokenized.longest_target, settings.decode)
+    run.note(parameters=asdict(parameters), steps=data.total_steps, max_new_tokens=bound)
+    module = TextToSQL(
+        model,
+        tokenizer,
+        settings.optim,
+        settings.decode,
+        validation_pairs=splits.validation,
+        total_steps=data.total_steps,
+        max_new_tokens=bound,
+        seed=settings.seed,
+        show=settings.validation.show,
+    )
+
+    checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
+    with open_loggers(settings.logger, run) as loggers:
+        trainer = build_trainer(settings.trainer, settings.optim, settings.validation, checkpoints, loggers)
+        started = time.perf_counter()
+        fit(trainer, module, data, checkpoints)
+        training_seconds = time.perf_counter() - started
+
+        validation = checkpoints.restore_best(module)
+        saved = "model" if settings.lora.targets is None else "adapter"
+        save_model(module.model, run.folder / saved)
+
+        started = time.perf_counter()
+        loader = generation_loader(
+            tokenized.test, len(splits.test), settings.decode.batch_size, tokenizer.pad_token_id
+        )
+        predictions = predict(module.model, tokenizer, loader, settings.decode, bound)
+        facts = facts_of("test", splits.test, settings.decode, bound, time.perf_counter() - started)
+        scores = write_predictions(run.folder, splits.test, predictions, facts)
+
+        log_results(loggers, validation | {"test": scores}, read_predictions(run.folder))
+        objective = validation[settings.objective]
+        run.finish(
+            objective=objective,
+            validation=validation,
+            best_step=checkpoints.best_step,
+            saved=saved,
+            test=facts | scores,
+            seconds={"training": round(training_seconds, 1), "test": round(time.perf_counter() - started, 1)},
+        )
+    return objective
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What several tests need: composing as Hydra does, and the doors driven as a user drives them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from medsql.composition import CONF, SETTINGS, to_settings
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or leaves anything in the user's cache."""
+    os.environ["MEDSQL_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "medsql-cache")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture
+def composed() -> Callable[..., DictConfig]:
+    """Compose a door's configuration: `composed("train", "lora.r=8")`."""
+
+    def compose_door(door: str, *overrides: str) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(door, list(overrides), return_hydra_config=True)
+
+    return compose_door
+
+
+@pytest.fixture
+def settings(composed: Callable[..., DictConfig]) -> Callable[..., object]:
+    """The typed settings of a door: `settings("train", "lora.r=8")`."""
+    return lambda door, *overrides: to_settings(composed(door, *overrides), SETTINGS[door])
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m medsql.<door>` in an empty folder, as a user would."""
+
+    def run(
+        door: str, *arguments: str, timeout: float = 300, **options: object
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"medsql.{door}", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run

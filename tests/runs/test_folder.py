@@ -1,0 +1,124 @@
+"""A run folder: what starting a run there again means, and what its record says."""
+
+import json
+import multiprocessing
+import signal
+
+import pytest
+
+from medsql.errors import UserError
+from medsql.runs.fingerprint import difference, fingerprint, identity
+from medsql.runs.folder import Run, RunBusy, RunConflict, check_folder, is_locked, read_record
+
+
+def start(folder, identity=None):
+    return Run(folder, "train", identity or {"seed": 42}, {"seed": 42})
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    with start(tmp_path) as run:
+        run.finish(objective=0.5)
+    with start(tmp_path) as run:
+        assert run.finished
+        assert run.objective == 0.5
+
+
+def test_a_failed_run_says_why_and_is_run_again(tmp_path):
+    with pytest.raises(ValueError), start(tmp_path):
+        raise ValueError("no\nluck")
+    record = read_record(tmp_path)
+    assert record["state"] == "failed"
+    assert record["error"] == "ValueError: no luck"
+    with start(tmp_path) as run:
+        assert not run.finished
+        assert run.record["resumed"] == 1
+        assert run.record["started"] == record["started"]
+        run.finish(objective=1.0)
+    assert "error" not in read_record(tmp_path)
+
+
+def test_a_stopped_run_is_recorded_as_interrupted(tmp_path):
+    with pytest.raises(SystemExit), start(tmp_path):
+        raise SystemExit(143)
+    assert read_record(tmp_path)["state"] == "interrupted"
+
+
+def test_another_configuration_is_refused_with_the_keys(tmp_path):
+    with start(tmp_path, {"seed": 42, "lora.r": 8}):
+        pass
+    with (
+        pytest.raises(RunConflict, match=r"lora.r: 8 there, 16 here"),
+        start(tmp_path, {"seed": 42, "lora.r": 16}),
+    ):
+        pass
+    assert read_record(tmp_path)["identity"]["lora.r"] == 8
+    with pytest.raises(RunConflict):
+        check_folder(tmp_path, {"seed": 1})
+
+
+def hold(folder, entered):
+    with start(folder):
+        entered.set()
+        signal.pause()
+
+
+def test_a_run_that_runs_elsewhere_is_left_alone_until_its_process_is_gone(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    entered = context.Event()
+    other = context.Process(target=hold, args=(tmp_path, entered))
+    other.start()
+    assert entered.wait(60)
+    assert is_locked(tmp_path)
+    with pytest.raises(RunBusy, match="running elsewhere"), start(tmp_path):
+        pass
+    other.kill()
+    other.join()
+    assert not is_locked(tmp_path)
+    with start(tmp_path) as run:
+        assert run.record["resumed"] == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_a_damaged_record_is_said_in_one_line_and_kept(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json") as error, start(tmp_path):
+        pass
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "run.json").read_text() == content
+
+
+def test_the_record_says_what_a_run_ran_on(tmp_path):
+    with start(tmp_path) as run:
+        run.note(parameters={"trainable": 3})
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["environment"]["packages"]["torch"]
+    assert record["parameters"] == {"trainable": 3}
+    assert record["fingerprint"] == fingerprint({"seed": 42})
+
+
+def test_what_changes_no_result_does_not_change_the_fingerprint(settings):
+    base = fingerprint(identity(settings("train")))
+    same = [
+        "trainer=cpu",
+        "logger=[csv,wandb]",
+        "name=x",
+        "data.cache_dir=/tmp/x",
+        "validation.show=0",
+        "trainer.threads=1",
+    ]
+    other = ["seed=1", "lora.r=8", "optim.lr=1", "data.pairs=50", "decode.num_beams=2", "objective=val/loss"]
+    assert {fingerprint(identity(settings("train", change))) for change in same} == {base}
+    assert (
+        len({fingerprint(identity(settings("train", change))) for change in other} | {base}) == len(other) + 1
+    )
+
+
+def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
+    def of(name, text):
+        file = tmp_path / name
+        file.write_text(text)
+        return identity(settings("train", "data=jsonl", f"data.path={file}"))
+
+    first = of("a.jsonl", "one")
+    assert fingerprint(of("b.jsonl", "one")) == fingerprint(first)
+    assert any(line.startswith("data.path") for line in difference(first, of("b.jsonl", "two")))

@@ -1,0 +1,167 @@
+"""Every option of every group composes into valid settings, and mistakes are answered in one line."""
+
+import itertools
+
+import pytest
+
+from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
+from medsql.config import SettingsError
+
+NEEDS = {"mimicsql": ["data.path=somewhere"], "jsonl": ["data.path=somewhere"]}
+OPTIONS = [
+    (group.name, option.stem)
+    for group in sorted(CONF.iterdir())
+    if group.is_dir() and group.name != "hydra"
+    for option in sorted(group.glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_for_training(settings, group, option):
+    assert settings("train", f"{group}={option}", *NEEDS.get(option, []))
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [o for o in OPTIONS if o[0] in ("model", "data", "decode", "trainer")]
+)
+def test_every_option_composes_for_evaluation(settings, group, option):
+    assert settings("evaluate", f"{group}={option}", *NEEDS.get(option, []))
+
+
+def test_every_door_composes_with_nothing_overridden(settings):
+    assert all(settings(door) for door in SETTINGS)
+
+
+def test_every_experiment_composes_with_every_lora_and_optimiser(settings):
+    groups = [[o for g, o in OPTIONS if g == group] for group in ("experiment", "lora", "optim")]
+    for experiment, lora, optim in itertools.product(*groups):
+        chosen = settings("train", f"experiment={experiment}", f"lora={lora}", f"optim={optim}")
+        assert chosen.optim.name == optim
+
+
+def test_loggers_are_a_list(settings):
+    both = settings("train", "logger=[csv,wandb]").logger
+    assert both.csv is not None and both.wandb is not None
+    assert settings("train", "logger=wandb").logger.csv is None
+
+
+def test_table_2_of_the_report_is_what_optimized_composes_to(settings):
+    run = settings("train", "experiment=optimized")
+    assert run.optim.lr == 2e-4
+    assert run.lora.r == 16
+    assert run.lora.alpha == 32
+    assert run.lora.dropout == 0.05
+    assert run.lora.targets == ["q", "k", "v", "o"]
+    assert run.optim.batch_size == 2
+    assert run.validation.batch_size == 4
+    assert run.optim.accumulate == 2
+    assert run.optim.batch_size * run.optim.accumulate == 4
+    assert run.optim.epochs == 5
+    assert run.optim.warmup_ratio == 0.1
+    assert run.optim.weight_decay == 0.01
+    assert run.optim.max_grad_norm == 0.5
+    assert run.optim.label_smoothing == 0.05
+    assert run.validation.every_steps == 200  # evaluated and, after each evaluation, saved
+    assert run.checkpoint.keep == 3
+    assert run.seed == 42
+    # Beyond the table, from the report's text: what chooses the checkpoint, the optimiser and schedule.
+    assert (run.checkpoint.monitor, run.optim.name, run.optim.schedule) == ("val/loss", "adamw", "linear")
+
+
+def test_half_precision_in_which_t5_overflows_cannot_be_chosen(settings):
+    for key in ("trainer.precision", "model.dtype"):
+        with pytest.raises(SettingsError, match=key):
+            settings("train", f"{key}=float16")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "stated"),
+    [
+        (
+            "conservative",
+            {"optim.lr": 1e-4, "lora.r": 8, "lora.alpha": 16, "optim.epochs": 3, "optim.accumulate": 1},
+        ),
+        (
+            "aggressive",
+            {
+                "optim.lr": 5e-4,
+                "lora.r": 32,
+                "lora.alpha": 64,
+                "optim.epochs": 7,
+                "optim.accumulate": 1,
+                "optim.batch_size": 8,
+            },
+        ),
+    ],
+)
+def test_the_other_experiments_differ_from_optimized_as_the_report_says(settings, experiment, stated):
+    from dataclasses import asdict
+
+    from medsql.runs.fingerprint import flatten
+
+    optimized = flatten(asdict(settings("train", "experiment=optimized")))
+    other = flatten(asdict(settings("train", f"experiment={experiment}")))
+    assert {key: value for key, value in other.items() if value != optimized[key]} == stated
+
+
+@pytest.mark.parametrize(
+    "overrides", [["lora.r=8"], ["experiment=optimized", "lora.r=8"], ["lora=qv", "lora.r=8"]]
+)
+def test_alpha_follows_r(settings, overrides):
+    assert settings("train", *overrides).lora.alpha == 16
+
+
+def test_alpha_stays_where_it_is_set(settings):
+    assert settings("train", "experiment=aggressive", "lora.alpha=5").lora.alpha == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("lora.r=abc", "lora.r: .*'abc'.*Integer"),
+        ("lora.r=2.5", "lora.r: .*'2.5'.*Integer"),
+        ("lora.r=null", "lora.r: "),
+        ("lora.r=0", "lora.r=0: must be at least 1"),
+        ("lora.dropout=1", "lora.dropout=1: "),
+        ("+lora.rank=8", "no setting lora.rank; did you mean lora"),
+        ("optim.lr=-1", "optim.lr=-1: must be greater than 0"),
+        ("optim.lr=fast", "optim.lr: .*'fast'.*Float"),
+        ("optim.schedule=linaer", "choose one of linear"),
+        ("optim.warmup_ratio=1.5", "optim.warmup_ratio=1.5: must be from 0 to 1"),
+        ("data.prompt=reprot", "choose one of report"),
+        ("data=mimicsql", "needs data.path"),
+        ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
+        ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),
+        ("objective=test/exact_match", "objective=test/exact_match: choose one of val/loss"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_key(settings, override, says):
+    with pytest.raises(SettingsError, match=says) as refusal:
+        settings("train", override)
+    assert "\n" not in str(refusal.value)
+
+
+def test_settings_that_contradict_each_other_are_refused(settings):
+    with pytest.raises(SettingsError, match="contradict lora=none"):
+        settings("train", "lora=none", "lora.use_dora=true")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("lora.rr", "lora.r"), ("lr", "optim.lr"), ("modle", "model"), ("optim.batchsize", "optim.batch_size"),
+     ("experimnt", "experiment"), ("hydra.sweep.dri", "hydra.sweep.dir")],
+)  # fmt: skip
+def test_the_closest_key_is_named(typed, meant):
+    assert unknown_key(typed, SETTINGS["train"]).endswith(f"did you mean {meant}?")
+
+
+def test_an_unknown_option_is_answered_with_the_closest_one(composed):
+    with pytest.raises(Exception, match="atention") as error:
+        composed("train", "lora=atention")
+    assert "did you mean attention?" in explain(error.value, SETTINGS["train"])
+
+
+def test_long_folder_names_are_cut_and_stay_different():
+    one, other = (folder_name("lora.r=8," + "x" * 300 + end) for end in "ab")
+    assert one != other and len(one) == len(other) == 120
+    assert folder_name("data.path=/a b/c") == "data.path=_a_b_c"
