@@ -1,0 +1,172 @@
+"""The data module: what a training step, a validation and a test are fed, in which order."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from medsql.config import OptimSettings, SettingsError, ValidationSettings
+from medsql.data.order import TrainingOrder
+from medsql.data.tokenized import TokenizedSplits
+
+if TYPE_CHECKING:  # takes a second to import, and is only named here
+    import datasets
+
+IGNORED = -100
+"""The label that PyTorch's cross-entropy leaves out."""
+
+
+def collate(rows: list[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:
+    """One batch of `rows`, each with `input_ids`, `labels` and `index`.
+
+    Returns:
+        `input_ids` and `attention_mask` (batch, longest input), padded with `pad_id` and 0;
+        `labels` (batch, longest target), padded with -100 and nothing else replaced, so that a
+        target that holds the pad token keeps it; `index` (batch,), the rows' numbers in their
+        split. All int64.
+    """
+    inputs = [torch.tensor(row["input_ids"], dtype=torch.long) for row in rows]
+    labels = [torch.tensor(row["labels"], dtype=torch.long) for row in rows]
+    return {
+        "input_ids": pad_sequence(inputs, batch_first=True, padding_value=pad_id),
+        "attention_mask": pad_sequence([torch.ones_like(ids) for ids in inputs], batch_first=True),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        "index": torch.tensor([row["index"] for row in rows], dtype=torch.long),
+    }
+
+
+class PairsModule(LightningDataModule):
+    """Serves tokenised splits to Lightning; the whole run is one Lightning epoch of `total_batches`.
+
+    Where several processes share a run, each gets its part of every batch and no row twice, so a step
+    sees `batch_size * accumulate` rows on any hardware, and metrics count each row once. The trainer
+    must be built with `use_distributed_sampler=False`: Lightning's own would pad with repeated rows.
+
+    Args:
+        data: the tokenised splits.
+        pad_id: what inputs are padded with, the tokenizer's `pad_token_id`.
+        optim: `batch_size`, `accumulate`, `epochs` and `max_steps` are read here.
+        validation: `batch_size` and `generate_rows` are read here.
+        decode_batch_size: rows for which SQL is generated at once.
+        seed: of the training order.
+    """
+
+    def __init__(
+        self,
+        data: TokenizedSplits,
+        pad_id: int,
+        optim: OptimSettings,
+        validation: ValidationSettings,
+        decode_batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.data = data
+        self.pad_id = pad_id
+        self.optim = optim
+        self.validation = validation
+        self.decode_batch_size = decode_batch_size
+        self.seed = seed
+
+    @property
+    def total_steps(self) -> int:
+        """Optimisation steps of the whole run: the first that reach `epochs`, or `max_steps` if fewer."""
+        rows = self.optim.epochs * len(self.data.train)
+        steps = math.ceil(rows / (self.optim.batch_size * self.optim.accumulate))
+        return steps if self.optim.max_steps is None else min(steps, self.optim.max_steps)
+
+    @property
+    def total_batches(self) -> int:
+        """Batches of the whole run; every step gets `accumulate` full ones, the last step too."""
+        return self.total_steps * self.optim.accumulate
+
+    def train_dataloader(self) -> DataLoader:
+        """The rest of the run from the trainer's step on; a fresh run starts at step 0."""
+        rank, ranks = self._place()
+        if self.optim.batch_size % ranks:
+            uneven = f"optim.batch_size={self.optim.batch_size} cannot be shared evenly by {ranks} devices"
+            raise SettingsError(f"{uneven}: choose a multiple, or another trainer.devices")
+        step = self.trainer.global_step if self.trainer else 0
+        order = TrainingOrder(
+            rows=len(self.data.train),
+            batch_size=self.optim.batch_size,
+            batches=self.total_batches,
+            seed=self.seed,
+            start=step * self.optim.accumulate,
+            rank=rank,
+            ranks=ranks,
+        )
+        return _loader(self.data.train, order, self.pad_id)
+
+    def val_dataloader(self) -> list[DataLoader]:
+        """[0] all validation rows, for the loss; [1] the first `generate_rows`, for generation, if any."""
+        rows = self.data.validation
+        loss = _loader(
+            rows, _share(list(range(len(rows))), self.validation.batch_size, *self._place()), self.pad_id
+        )
+        wanted = self.validation.generate_rows
+        first = len(rows) if wanted is None else min(wanted, len(rows))
+        return [loss, self._generation_loader(rows, first)] if first else [loss]
+
+    def test_dataloader(self) -> DataLoader:
+        """All test rows, for generation."""
+        return self._generation_loader(self.data.test, len(self.data.test))
+
+    def _generation_loader(self, rows: datasets.Dataset, first: int) -> DataLoader:
+        return generation_loader(rows, first, self.decode_batch_size, self.pad_id, *self._place())
+
+    def _place(self) -> tuple[int, int]:
+        """This process's number and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def generation_loader(
+    rows: datasets.Dataset, first: int, batch_size: int, pad_id: int, rank: int = 0, ranks: int = 1
+) -> DataLoader:
+    """The `first` rows, longest input first: little padding, and what exceeds memory does so at once.
+
+    Batches are those of `collate`; their `index` says which rows they hold. Of `ranks` processes,
+    number `rank` gets its share of the rows.
+    """
+    lengths = [len(ids) for ids in rows["input_ids"][:first]]
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    return _loader(rows, _share(order, batch_size, rank, ranks), pad_id)
+
+
+def _share(order: list[int], batch_size: int, rank: int, ranks: int) -> list[list[int]]:
+    """One process's part of `order`, in batches; parts differ by a row at most and repeat none."""
+    part = order[rank::ranks]
+    return [part[start : start + batch_size] for start in range(0, len(part), batch_size)]
+
+
+def _loader(rows: datasets.Dataset, batches: TrainingOrder | list[list[int]], pad_id: int) -> DataLoader:
+    # No worker processes: rows are memory-mapped, and collating costs less than handing over.
+    return DataLoader(_NumberedRows(rows), batch_sampler=batches, collate_fn=partial(collate, pad_id=pad_id))
+
+
+class _NumberedRows(Dataset[dict[str, Any]]):
+    """A split whose rows carry their number as `index`."""
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.rows[index], "index": index}
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        """A batch in one read, which the DataLoader prefers where it exists."""
+        columns = self.rows[indices]
+        return [
+            {"input_ids": ids, "labels": labels, "index": index}
+            for ids, labels, index in zip(columns["input_ids"], columns["labels"], indices, strict=True)
+        ]

@@ -1,0 +1,225 @@
+"""Reads question–SQL pairs from where they stand, and counts every row it cannot use by reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from medsql.config import SPLITS, DataSettings, SettingsError
+from medsql.data.pairs import Pair
+
+log = logging.getLogger(__name__)
+
+SHOWN = 3
+"""Unusable rows logged one by one for each split; the others are only counted."""
+
+Rows = Iterable[tuple[str, Any]]
+"""Raw rows, each with where it stands (`file:line`)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source's own splits, and per split how many rows were dropped for which reason.
+
+    Splits keep the source's names; `train`, `validation` and `test` are those with a meaning.
+    """
+
+    splits: dict[str, list[Pair]]
+    dropped: dict[str, dict[str, int]]
+
+    def __str__(self) -> str:
+        """What was found, in words for a message: `train (12 rows, 3 dropped: no_sql 3)`."""
+        return ", ".join(self._describe(name) for name in self.splits) or "no split"
+
+    def _describe(self, name: str) -> str:
+        reasons = self.dropped.get(name, {})
+        lost = f", {sum(reasons.values())} dropped: {_count(reasons)}" if reasons else ""
+        return f"{name} ({len(self.splits[name])} rows{lost})"
+
+
+def read_source(settings: DataSettings) -> Source:
+    """All usable pairs of `settings.source`, in their order, in NFC and trimmed; duplicates stay.
+
+    A row is dropped as `not_utf8`, `bad_json`, `not_an_object`, `wrong_type` (a question or SQL that is
+    no text), `not_unicode` (half a surrogate pair), `no_question` or `no_sql` (missing or blank).
+
+    Raises:
+        SettingsError: a file, folder or hub data set is missing or cannot be read.
+    """
+    readers: dict[str, tuple[Callable[[DataSettings], dict[str, Rows]], Callable[[Any], Pair]]] = {
+        "synthetic": (_synthetic, _from_pair),
+        "medical_text_to_sql": (_medical_text_to_sql, _from_messages),
+        "mimicsql": (_mimicsql, partial(_from_line, question="question_refine", sql="sql")),
+        "jsonl": (_jsonl, partial(_from_line, question="question", sql="sql")),
+    }
+    read, parse = readers[settings.source]
+    source = Source({}, {})
+    for name, rows in read(settings).items():
+        source.splits[name], reasons = _usable(name, rows, parse)
+        if reasons:
+            source.dropped[name] = reasons
+    return source
+
+
+class _Unusable(Exception):
+    """A row that is no pair; its argument is the reason it is counted under."""
+
+
+def _usable(name: str, rows: Rows, parse: Callable[[Any], Pair]) -> tuple[list[Pair], dict[str, int]]:
+    pairs: list[Pair] = []
+    reasons: Counter[str] = Counter()
+    for where, row in rows:
+        try:
+            pairs.append(parse(row))
+        except _Unusable as unusable:
+            reasons[str(unusable)] += 1
+            if reasons.total() <= SHOWN:
+                log.warning("%s: row dropped, %s", where, unusable)
+    if reasons:
+        log.warning("%s: %d rows dropped (%s), %d kept", name, reasons.total(), _count(reasons), len(pairs))
+    return pairs, dict(reasons)
+
+
+def _count(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+
+
+# From a row to a pair
+
+
+def _from_pair(pair: Pair) -> Pair:
+    return _pair(pair.question, pair.sql)
+
+
+def _pair(question: object, sql: object) -> Pair:
+    return Pair(_text(question, "no_question"), _text(sql, "no_sql"))
+
+
+def _text(value: object, missing: str) -> str:
+    if value is None:
+        raise _Unusable(missing)
+    if not isinstance(value, str):
+        raise _Unusable("wrong_type")
+    try:
+        # JSON may spell half of a surrogate pair, which nothing further down can encode.
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _Unusable("not_unicode") from None
+    text = unicodedata.normalize("NFC", value).strip()
+    if not text:
+        raise _Unusable(missing)
+    return text
+
+
+def _from_line(line: bytes, question: str, sql: str) -> Pair:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise _Unusable("not_utf8") from None
+    except (ValueError, RecursionError):
+        raise _Unusable("bad_json") from None
+    if not isinstance(row, dict):
+        raise _Unusable("not_an_object")
+    return _pair(row.get(question), row.get(sql))
+
+
+def _from_messages(messages: object) -> Pair:
+    """The last user turn asks and the last assistant turn answers, as in the report, section 2.2."""
+    if messages is None:
+        raise _Unusable("no_question")
+    if not isinstance(messages, list) or not all(isinstance(turn, dict) for turn in messages):
+        raise _Unusable("wrong_type")
+    content = {str(turn.get("role")): turn.get("content") for turn in messages}
+    return _pair(content.get("user"), content.get("assistant"))
+
+
+# From a source to rows
+
+
+def _synthetic(settings: DataSettings) -> dict[str, Rows]:
+    """Generated pairs; they go the same way as all others, so that no source is cleaned less."""
+    from medsql.data.hospital import synthetic_splits  # slow to import, and only this source needs it
+
+    splits = synthetic_splits(settings.admissions, settings.pairs, settings.seed)
+    return {name: _numbered(f"synthetic {name}", pairs) for name, pairs in splits.items()}
+
+
+def _numbered(where: str, rows: Iterable[Any]) -> Rows:
+    return ((f"{where} row {number}", row) for number, row in enumerate(rows))
+
+
+def _mimicsql(settings: DataSettings) -> dict[str, Rows]:
+    """A folder as Wang et al. publish it: JSON lines, the natural question in `question_refine`."""
+    return _folder(settings, {"train": "train.json", "validation": "dev.json", "test": "test.json"})
+
+
+def _jsonl(settings: DataSettings) -> dict[str, Rows]:
+    """The user's own pairs: a folder with a file for each split, or one file of training rows."""
+    path = _existing(settings)
+    if path.is_file():
+        return {"train": _lines(path, settings)}
+    return _folder(settings, {split: f"{split}.jsonl" for split in SPLITS})
+
+
+def _existing(settings: DataSettings) -> Path:
+    path = Path(settings.path or "").expanduser()
+    if not path.exists():
+        raise SettingsError(f"data.path={settings.path}: no such file or folder")
+    return path
+
+
+def _folder(settings: DataSettings, names: dict[str, str]) -> dict[str, Rows]:
+    folder = _existing(settings)
+    found: dict[str, Rows] = {
+        split: _lines(folder / name, settings) for split, name in names.items() if (folder / name).exists()
+    }
+    if not found:
+        kind = "holds none of" if folder.is_dir() else "is no folder; it should be one with any of"
+        raise SettingsError(f"data.path={settings.path}: {kind} {', '.join(names.values())}")
+    return found
+
+
+def _lines(path: Path, settings: DataSettings) -> Iterator[tuple[str, bytes]]:
+    """Read as bytes: text mode would also break lines at characters that JSON allows inside a string."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield f"{path}:{number}", line
+    except OSError as error:
+        raise SettingsError(f"data.path={settings.path}: cannot read {path}: {error.strerror}") from None
+
+
+def _medical_text_to_sql(settings: DataSettings) -> dict[str, Rows]:
+    """A hub data set, or a folder laid out like its repository, of rows with a list of `messages`."""
+    import datasets  # takes a second to import, and only this source needs it
+
+    path = str(settings.path)
+    folder = Path(path).expanduser()
+    if not folder.exists() and (path.startswith(("/", ".", "~")) or path.count("/") > 1):
+        raise SettingsError(f"data.path={path}: no such folder")
+    try:
+        loaded = datasets.load_dataset(str(folder) if folder.exists() else path)
+    except Exception as error:  # from OSError to pyarrow's own, whatever the hub or the files lead to
+        raise SettingsError(f"data.path={path}: datasets cannot load it: {_root_cause(error)}") from None
+    rows: dict[str, Rows] = {}
+    for name, split in loaded.items():
+        if "messages" not in split.column_names:
+            columns = ", ".join(split.column_names)
+            raise SettingsError(f"data.path={path}: {name} has no column messages; it has {columns}")
+        rows[str(name)] = _numbered(f"{path} {name}", split["messages"])
+    return rows
+
+
+def _root_cause(error: BaseException) -> str:
+    """One line; datasets itself says only that something failed, its cause says what."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"

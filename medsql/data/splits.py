@@ -1,0 +1,157 @@
+"""Which rows train, which validate and which test, and a record of how that came about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from sklearn.model_selection import train_test_split
+
+from medsql.config import SPLITS, DataSettings, SettingsError
+from medsql.data.pairs import Pair
+from medsql.data.sources import Source, read_source
+
+log = logging.getLogger(__name__)
+
+SHARE, SEED = 0.2, 42
+"""Every cut takes a fifth, seeded 42 (the report, section 2.3), whatever `seed` a run has: runs with
+other seeds stay comparable, for they see the same rows."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows a run sees, and a JSON-serialisable record of where each came from."""
+
+    train: list[Pair]
+    validation: list[Pair]
+    test: list[Pair]
+    record: dict[str, Any]
+
+
+def load_splits(settings: DataSettings) -> Splits:
+    """Reads the source and decides its splits.
+
+    With `split=source` the source's own splits are used, less exact duplicates; one it lacks is cut
+    from its training rows. With `split=report` one split of the source is the pool for all three,
+    duplicates included, so that the rows are those of the published procedure.
+
+    Raises:
+        SettingsError: the source cannot be read, or leaves nothing to train on or to validate with.
+    """
+    source = read_source(settings)
+    duplicates = {name: len(pairs) - len(set(pairs)) for name, pairs in source.splits.items()}
+    for name in (name for name, count in duplicates.items() if count):
+        fate = "kept, as data.split=report has it" if settings.split == "report" else "dropped"
+        log.warning("%s: %d exact duplicates %s", name, duplicates[name], fate)
+    splits, how = (_report_splits if settings.split == "report" else _source_splits)(source, settings)
+    final, limits = _first_rows(splits, settings)
+    record = {
+        "source": settings.source,
+        "path": settings.path,
+        "split": settings.split,
+        **how,
+        "dropped": source.dropped,
+        "duplicates": duplicates,
+        "duplicates_dropped": settings.split == "source",
+        "limits": limits,
+        "rows": {name: len(pairs) for name, pairs in final.items()},
+        "overlaps": _overlaps(final),
+        "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
+    }
+    log.info("data: %s", ", ".join(f"{len(pairs)} {name} rows" for name, pairs in final.items()))
+    return Splits(**final, record=record)
+
+
+def pairs_digest(pairs: list[Pair]) -> str:
+    """SHA-256 over the pairs in their order, as one JSON line each, in hexadecimal."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.question, pair.sql], ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
+    """The report, section 2.3: a fifth of the pool tests, and a fifth of what is left validates."""
+    if "train" not in source.splits and len(source.splits) > 1:
+        cure = "data.split=report cuts a split called train, or the only one there is"
+        raise _unfit(settings, source, "no telling which split to cut", cure)
+    pool = "train" if "train" in source.splits else next(iter(source.splits), "train")
+    pairs = source.splits.get(pool, [])
+    train_and_validation, test = _cut(pairs, settings, source)
+    train, validation = _cut(train_and_validation, settings, source)
+    unused = {name: len(rows) for name, rows in source.splits.items() if name != pool}
+    log.info("data.split=report cuts all splits from the source's %s split (%d rows)", pool, len(pairs))
+    _say_unused(unused)
+    splits = {"train": train, "validation": validation, "test": test}
+    return splits, {"pool": pool, "cut": list(SPLITS), "unused": unused}
+
+
+def _source_splits(source: Source, settings: DataSettings) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
+    splits = {name: list(dict.fromkeys(pairs)) for name, pairs in source.splits.items()}
+    if not splits.get("train"):
+        cure = "add training rows with a question and SQL"
+        if "train" not in splits and len(splits) == 1:
+            cure = "data.split=report cuts all three splits from the one there is"
+        raise _unfit(settings, source, "no training rows", cure)
+    lacking = [name for name in ("test", "validation") if name not in splits]
+    for name in lacking:  # test first, as the report cuts
+        splits["train"], splits[name] = _cut(splits["train"], settings, source)
+        log.info("the source has no %s split: %d rows cut from train", name, len(splits[name]))
+    if not splits["validation"]:
+        cure = "add some, or take the split away to have it cut from train"
+        raise _unfit(settings, source, "no validation rows", cure)
+    if not splits["test"]:
+        log.warning("the test split is empty: nothing can be scored on it")
+    unused = {name: len(rows) for name, rows in splits.items() if name not in SPLITS}
+    _say_unused(unused)
+    return {name: splits[name] for name in SPLITS}, {"pool": None, "cut": lacking, "unused": unused}
+
+
+def _cut(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[list[Pair], list[Pair]]:
+    if len(pairs) < 2:
+        what = f"too little to cut a split from, {len(pairs)} rows"
+        raise _unfit(settings, source, what, "add rows with a question and SQL")
+    return tuple(train_test_split(pairs, test_size=SHARE, random_state=SEED))
+
+
+def _unfit(settings: DataSettings, source: Source, what: str, cure: str) -> SettingsError:
+    where = f"data={settings.source}" + (f" data.path={settings.path}" if settings.path else "")
+    return SettingsError(f"{where}: {what}; found {source}; {cure}")
+
+
+def _say_unused(unused: dict[str, int]) -> None:
+    if unused:
+        log.warning("not used: %s", ", ".join(f"{name} ({rows} rows)" for name, rows in unused.items()))
+
+
+def _first_rows(
+    splits: dict[str, list[Pair]], settings: DataSettings
+) -> tuple[dict[str, list[Pair]], dict[str, dict[str, int]]]:
+    """Keeps the first `data.*_rows` of each split; also returns what was asked and there, where that cut."""
+    limits: dict[str, dict[str, int]] = {}
+    final: dict[str, list[Pair]] = {}
+    for name, pairs in splits.items():
+        limit: int | None = getattr(settings, f"{name}_rows")
+        final[name] = pairs[:limit]
+        if limit is not None:
+            limits[name] = {"limit": limit, "of": len(pairs)}
+            log.info("data.%s_rows=%d keeps %d of %d rows", name, limit, len(final[name]), len(pairs))
+    return final, limits
+
+
+def _overlaps(splits: dict[str, list[Pair]]) -> dict[str, dict[str, int]]:
+    """For each two splits, how many distinct questions, and how many distinct queries, stand in both."""
+    overlaps: dict[str, dict[str, int]] = {}
+    for one, other in combinations(splits, 2):
+        questions = {pair.question for pair in splits[one]} & {pair.question for pair in splits[other]}
+        queries = {pair.sql for pair in splits[one]} & {pair.sql for pair in splits[other]}
+        overlaps[f"{one}/{other}"] = {"questions": len(questions), "sql": len(queries)}
+        if questions or queries:
+            log.warning(
+                "%s/%s: %d questions and %d queries in both", one, other, len(questions), len(queries)
+            )
+    return overlaps

@@ -1,0 +1,238 @@
+"""Turns pairs into token ids once, and keeps them on disk for every later run that needs the same.
+
+A cache entry is an Arrow file, memory-mapped when read, and a JSON file with its counts and checksum.
+Its name is a digest of everything that determines it, so an entry is never stale, only unused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from medsql.config import SPLITS, DataSettings
+from medsql.data.pairs import Pair
+from medsql.data.prompts import prompt_template, render
+from medsql.data.splits import Splits, pairs_digest
+from medsql.files import write_json
+
+if TYPE_CHECKING:  # each takes a second or more to import
+    import pyarrow as pa
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Part of every cache key: raise it when what an entry means changes."""
+
+CHUNK = 1000
+"""Rows tokenised at once: enough for the tokenizer's threads, and few Python integers alive at a time."""
+
+
+@dataclass(frozen=True)
+class TokenizedSplits:
+    """Token ids, unpadded: each split has the int32 list columns `input_ids` and `labels`.
+
+    `longest_target` is the longest training target in tokens, the end token included, after truncation.
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    longest_target: int
+    record: dict[str, Any]
+
+
+def tokenize_splits(
+    splits: Splits, tokenizer: PreTrainedTokenizerBase, settings: DataSettings
+) -> TokenizedSplits:
+    """Renders and tokenises all splits, or finds them in the cache under `settings.cache_dir`.
+
+    Inputs and targets longer than `settings.max_input_tokens` and `settings.max_target_tokens` are
+    truncated, counted and logged. A damaged entry is built anew. A cache that cannot be used
+    costs a warning and memory, not the run.
+    """
+    task = _Task(
+        tokenizer, prompt_template(settings.prompt), settings.max_input_tokens, settings.max_target_tokens
+    )
+    cache = Path(settings.cache_dir).expanduser() / "tokenized"
+    recipe = task.digest()
+    datasets: dict[str, Dataset] = {}
+    counts: dict[str, dict[str, int]] = {}
+    states: dict[str, dict[str, str]] = {}
+    for name in SPLITS:
+        pairs: list[Pair] = getattr(splits, name)
+        key = hashlib.sha256(f"{recipe} {pairs_digest(pairs)}".encode()).hexdigest()[:32]
+        datasets[name], counts[name], state = _cached(cache / key, pairs, task)
+        states[name] = {"state": state, "key": key}
+        log.info("%s: %d rows tokenised (cache: %s)", name, len(pairs), state)
+        _warn_truncated(name, counts[name], settings)
+    record = {
+        "rows": {name: len(datasets[name]) for name in SPLITS},
+        "truncated_inputs": {name: counts[name]["truncated_inputs"] for name in SPLITS},
+        "truncated_targets": {name: counts[name]["truncated_targets"] for name in SPLITS},
+        "longest_target": counts["train"]["longest_target"],
+        "cache": states,
+        "cache_dir": str(cache),
+    }
+    return TokenizedSplits(**datasets, longest_target=counts["train"]["longest_target"], record=record)
+
+
+def _warn_truncated(name: str, counts: dict[str, int], settings: DataSettings) -> None:
+    for what, limit in (("inputs", settings.max_input_tokens), ("targets", settings.max_target_tokens)):
+        if counts[f"truncated_{what}"]:
+            log.warning("%s: %d %s truncated to %d tokens", name, counts[f"truncated_{what}"], what, limit)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """How text becomes ids: everything but the pairs that determines a cache entry."""
+
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    max_input: int
+    max_target: int
+
+    def digest(self) -> str:
+        import tokenizers
+        import transformers
+
+        parts = [FORMAT, transformers.__version__, tokenizers.__version__, tokenizer_digest(self.tokenizer)]
+        parts += [self.template, self.max_input, self.max_target]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def build(self, pairs: list[Pair]) -> tuple[pa.Table, dict[str, int]]:
+        """The table of `pairs`, and how many of its inputs and targets were truncated.
+
+        Whole prompts go through the tokenizer, their constant head included: a tokenizer may merge
+        across any border, so ids of a head and a tail need not be the ids of both together.
+        """
+        import pyarrow as pa
+
+        schema = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
+        counts = {"truncated_inputs": 0, "truncated_targets": 0, "longest_target": 0}
+        batches = []
+        for start in range(0, len(pairs), CHUNK):
+            chunk = pairs[start : start + CHUNK]
+            prompts = [render(self.template, pair.question) for pair in chunk]
+            targets = [pair.sql for pair in chunk]
+            inputs, long_inputs = _encode(self.tokenizer, "text", prompts, self.max_input)
+            labels, long_targets = _encode(self.tokenizer, "text_target", targets, self.max_target)
+            batches.append(pa.record_batch([inputs, labels], schema=schema))
+            counts["truncated_inputs"] += long_inputs
+            counts["truncated_targets"] += long_targets
+            counts["longest_target"] = max(counts["longest_target"], *(len(ids) for ids in labels))
+        return pa.Table.from_batches(batches, schema), counts
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str], limit: int
+) -> tuple[list[list[int]], int]:
+    """Token ids of `texts`, none longer than `limit`, and how many had to be truncated.
+
+    `side` is the tokenizer's argument for them, `text` for inputs and `text_target` for targets.
+    """
+    # Without truncation first, for a truncated encoding does not say that it is one.
+    ids: list[list[int]] = tokenizer(**{side: texts}, verbose=False)["input_ids"]
+    too_long = [i for i, tokens in enumerate(ids) if len(tokens) > limit]
+    if too_long:
+        long_texts = {side: [texts[i] for i in too_long]}
+        shortened = tokenizer(**long_texts, truncation=True, max_length=limit)["input_ids"]
+        for i, tokens in zip(too_long, shortened, strict=True):
+            ids[i] = tokens
+    return ids, len(too_long)
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of what a tokenizer does, special tokens included, wherever it was loaded from."""
+    if tokenizer.is_fast:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        # What the last call left set; every call here sets its own.
+        content = {name: part for name, part in content.items() if name not in ("truncation", "padding")}
+    else:
+        with TemporaryDirectory() as folder:
+            saved = (Path(file) for file in tokenizer.save_pretrained(folder))
+            content = {file.name: file.read_bytes().hex() for file in saved if file.is_file()}
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    sides = [tokenizer.truncation_side, tokenizer.split_special_tokens]
+    parts = [type(tokenizer).__name__, content, special, sides]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _cached(entry: Path, pairs: list[Pair], task: _Task) -> tuple[Dataset, dict[str, int], str]:
+    """The data set of `entry`, its counts, and "hit", "miss" (now cached) or "unusable" (in memory)."""
+    from datasets import Dataset
+    from filelock import FileLock
+
+    if found := _read(entry, len(pairs)):
+        return *found, "hit"
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        # The trials of a parallel sweep start together and want the same entry: one builds, the others wait.
+        # The lock ends with its process, however that ends.
+        with FileLock(_file(entry, "lock")):
+            if found := _read(entry, len(pairs)):
+                return *found, "hit"
+            table, counts = task.build(pairs)
+            _write(entry, table, counts)
+            if found := _read(entry, len(pairs)):
+                return *found, "miss"
+            raise OSError("what was written does not read back")
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        log.warning("the cache in %s cannot be used (%s): tokenised in memory instead", entry.parent, error)
+        table, counts = task.build(pairs)
+        return Dataset(table), counts, "unusable"
+
+
+def _file(entry: Path, kind: str) -> Path:
+    return entry.with_name(f"{entry.name}.{kind}")
+
+
+def _read(entry: Path, rows: int) -> tuple[Dataset, dict[str, int]] | None:
+    """The entry, or None where there is none yet or it is damaged, which is logged."""
+    from datasets import Dataset
+
+    try:
+        note = json.loads(_file(entry, "json").read_bytes())
+        if _checksum(_file(entry, "arrow"), note["counts"]) != note["sha256"]:
+            raise ValueError("its checksum differs")
+        dataset = Dataset.from_file(str(_file(entry, "arrow")))
+        if len(dataset) != rows:
+            raise ValueError(f"it has {len(dataset)} rows, not {rows}")
+        return dataset, note["counts"]
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever the damage makes JSON, Arrow or datasets raise
+        log.warning("cache entry %s cannot be read (%s): building it anew", entry, error)
+        return None
+
+
+def _write(entry: Path, table: pa.Table, counts: dict[str, int]) -> None:
+    """Writes both files aside and moves them into place, the note last: without it there is no entry.
+
+    The table's name aside is fixed, for only the holder of the lock writes: what a killed process left
+    there, the next one overwrites.
+    """
+    import pyarrow as pa
+
+    aside = _file(entry, "tmp")
+    try:
+        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        checksum = _checksum(aside, counts)
+        aside.replace(_file(entry, "arrow"))
+        write_json(_file(entry, "json"), {"sha256": checksum, "counts": counts})
+    finally:
+        aside.unlink(missing_ok=True)  # on a full disk, the part that was written
+
+
+def _checksum(path: Path, counts: dict[str, int]) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    digest.update(json.dumps(counts, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,267 @@
+"""What Lightning is fed: padding, order, shares of several processes, and going on after an interruption."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from medsql.config import OptimSettings, SettingsError, ValidationSettings
+from medsql.data.module import PairsModule, collate, generation_loader
+from medsql.data.tokenized import TokenizedSplits
+
+PAD = 0
+
+
+def split(lengths):
+    """Rows with inputs of these lengths; the row's number is its first token and its only label."""
+    ids = [[row] + [9] * (length - 1) for row, length in enumerate(lengths)]
+    return Dataset.from_dict({"input_ids": ids, "labels": [[row] for row in range(len(lengths))]})
+
+
+ADAMW = OptimSettings(
+    name="adamw",
+    lr=1e-3,
+    weight_decay=0.0,
+    schedule="constant",
+    warmup_ratio=0.0,
+    max_grad_norm=None,
+    label_smoothing=0.0,
+    epochs=3,
+    batch_size=2,
+    accumulate=2,
+)
+
+
+def pairs_module(
+    train=10,
+    validation=(3, 5, 2, 5, 4),
+    test=(2, 6, 4),
+    seed=42,
+    generate_rows=None,
+    decode_batch_size=2,
+    **optim,
+):
+    data = TokenizedSplits(split([4] * train), split(validation), split(test), longest_target=1, record={})
+    return PairsModule(
+        data,
+        pad_id=PAD,
+        optim=replace(ADAMW, **optim),
+        validation=ValidationSettings(every_steps=1, batch_size=2, generate_rows=generate_rows),
+        decode_batch_size=decode_batch_size,
+        seed=seed,
+    )
+
+
+def at(module, step=0, rank=0, ranks=1):
+    """The module as a trainer at this step, in this process, would hold it."""
+    module.trainer = SimpleNamespace(global_step=step, global_rank=rank, world_size=ranks)
+    return module
+
+
+def indices(loader):
+    return [batch["index"].tolist() for batch in loader]
+
+
+# Batches
+
+
+def test_a_batch_is_padded_and_nothing_else_is_changed():
+    rows = [
+        {"input_ids": [5, PAD, 7], "labels": [PAD, 1], "index": 4},
+        {"input_ids": [6], "labels": [2, PAD, 3], "index": 0},
+    ]
+    batch = collate(rows, pad_id=8)
+    assert batch["input_ids"].tolist() == [[5, PAD, 7], [6, 8, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[PAD, 1, -100], [2, PAD, 3]]
+    assert batch["index"].tolist() == [4, 0]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_a_row_keeps_its_number_in_every_loader():
+    module = pairs_module()
+    for loader in (module.train_dataloader(), *module.val_dataloader(), module.test_dataloader()):
+        for batch in loader:
+            assert (
+                batch["input_ids"][:, 0].tolist() == batch["labels"][:, 0].tolist() == batch["index"].tolist()
+            )
+
+
+# How long a run is
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"train": 10, "epochs": 3, "batch_size": 2, "accumulate": 2}, 8),  # 30 rows, 4 a step
+        ({"train": 8, "epochs": 3, "batch_size": 2, "accumulate": 2}, 6),
+        ({"train": 1, "epochs": 1, "batch_size": 8, "accumulate": 4}, 1),
+        ({"train": 10, "epochs": 3, "max_steps": 5}, 5),
+        ({"train": 10, "epochs": 3, "max_steps": 500}, 8),
+        ({"train": 5119, "epochs": 5, "batch_size": 4, "accumulate": 2}, 3200),  # the report's steps
+    ],
+)
+def test_steps_reach_the_epochs_asked_for(settings, steps):
+    module = pairs_module(**settings)
+    assert module.total_steps == steps
+    assert module.total_batches == steps * module.optim.accumulate == len(module.train_dataloader())
+
+
+def test_every_row_is_trained_on_once_an_epoch():
+    seen = [row for batch in indices(pairs_module(train=10, epochs=3).train_dataloader()) for row in batch]
+    assert all(sorted(seen[epoch * 10 : epoch * 10 + 10]) == list(range(10)) for epoch in range(3))
+    assert len(seen) == 32
+
+
+def test_the_seed_decides_the_order():
+    assert indices(pairs_module(seed=1).train_dataloader()) == indices(
+        pairs_module(seed=1).train_dataloader()
+    )
+    assert indices(pairs_module(seed=1).train_dataloader()) != indices(
+        pairs_module(seed=2).train_dataloader()
+    )
+
+
+# Validation and test
+
+
+def test_validation_gives_all_rows_for_the_loss_and_the_first_for_generation_longest_first():
+    loss, generation = pairs_module(validation=(3, 5, 2, 5, 4), generate_rows=3).val_dataloader()
+    assert indices(loss) == [[0, 1], [2, 3], [4]]
+    assert indices(generation) == [[1, 0], [2]]
+
+
+def test_generating_for_all_rows_or_none():
+    module = pairs_module(validation=(3, 5, 2, 5, 4), generate_rows=None, decode_batch_size=3)
+    assert indices(module.val_dataloader()[1]) == [[1, 3, 4], [0, 2]]
+    assert len(pairs_module(generate_rows=0).val_dataloader()) == 1
+    assert len(pairs_module(generate_rows=100).val_dataloader()[1]) == 3
+
+
+def test_the_test_loader_gives_all_rows_longest_first():
+    assert indices(pairs_module(test=(2, 6, 4)).test_dataloader()) == [[1, 2], [0]]
+    assert indices(pairs_module(test=()).test_dataloader()) == []
+
+
+def test_a_generation_loader_needs_no_module():
+    loader = generation_loader(split((3, 5, 2, 5)), first=3, batch_size=2, pad_id=PAD)
+    assert indices(loader) == [[1, 0], [2]]
+    assert indices(generation_loader(split((3, 5)), first=9, batch_size=4, pad_id=PAD)) == [[1, 0]]
+
+
+# Several processes
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_processes_share_validation_and_test_rows_without_repeating_any(ranks):
+    modules = [at(pairs_module(), rank=rank, ranks=ranks) for rank in range(ranks)]
+    for loaders, rows in (
+        ([module.val_dataloader()[0] for module in modules], 5),
+        ([module.val_dataloader()[1] for module in modules], 5),
+        ([module.test_dataloader() for module in modules], 3),
+    ):
+        assert sorted(row for loader in loaders for batch in indices(loader) for row in batch) == list(
+            range(rows)
+        )
+
+
+def test_two_processes_train_on_the_rows_of_one():
+    alone = indices(pairs_module().train_dataloader())
+    parts = [indices(at(pairs_module(), rank=rank, ranks=2).train_dataloader()) for rank in range(2)]
+    assert [sorted(one + other) for one, other in zip(*parts, strict=True)] == [
+        sorted(batch) for batch in alone
+    ]
+
+
+def test_a_batch_that_devices_cannot_share_evenly_is_refused():
+    with pytest.raises(SettingsError, match=r"optim\.batch_size=2 cannot be shared evenly by 3 devices"):
+        at(pairs_module(), ranks=3).train_dataloader()
+
+
+# Under Lightning's trainer
+
+
+class Witness(LightningModule):
+    """Learns nothing, and notes which rows it was shown at which step."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.trained, self.scored = [], []
+
+    def training_step(self, batch, batch_idx):
+        self.trained.append((self.global_step, batch["index"].tolist()))
+        return self.weight.sum()
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.scored.append((dataloader_idx, batch["index"].tolist()))
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(tmp_path, module, *callbacks):
+    return Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=module.optim.accumulate,
+        val_check_interval=2 * module.optim.accumulate,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+        enable_checkpointing=bool(callbacks),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+@pytest.fixture
+def uninterrupted(tmp_path):
+    witness, module = Witness(), pairs_module()
+    trainer(tmp_path, module).fit(witness, module)
+    return witness
+
+
+def test_a_run_takes_all_steps_in_one_lightning_epoch_and_ends_with_a_full_one(uninterrupted):
+    module = pairs_module()
+    assert uninterrupted.trainer.global_step == module.total_steps == 8
+    assert [step for step, _ in uninterrupted.trained] == [step for step in range(8) for _ in range(2)]
+    assert [rows for _, rows in uninterrupted.trained] == indices(module.train_dataloader())
+    assert len(uninterrupted.scored) == 4 * (3 + 3)
+
+
+class Interrupted(Exception):
+    """What ends a run in its middle."""
+
+
+class Fuse(Callback):
+    """Ends a run after some steps, when the checkpoint of that step is written."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step:
+            raise Interrupted
+
+
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_an_interrupted_run_goes_on_with_the_very_next_row(tmp_path, uninterrupted, stop):
+    first, module = Witness(), pairs_module()
+    checkpoint = ModelCheckpoint(
+        tmp_path, filename="last", every_n_train_steps=1, enable_version_counter=False
+    )
+    with pytest.raises(Interrupted):
+        trainer(tmp_path, module, Fuse(stop), checkpoint).fit(first, module)
+
+    second, module = Witness(), pairs_module()
+    resumed = trainer(tmp_path, module)
+    resumed.fit(second, module, ckpt_path=tmp_path / "last.ckpt")
+    assert first.trained + second.trained == uninterrupted.trained
+    assert resumed.global_step == 8

@@ -1,0 +1,57 @@
+"""The training order: every epoch a permutation, and a position in the run is all that resuming needs."""
+
+from medsql.data.order import TrainingOrder, epoch_permutation
+
+
+def stream(batches):
+    return [row for batch in batches for row in batch]
+
+
+def test_each_epoch_shows_every_row_once_though_batches_cross_its_border():
+    order = list(TrainingOrder(rows=10, batch_size=4, batches=10, seed=1))
+    assert [len(batch) for batch in order] == [4] * 10
+    rows = stream(order)
+    for epoch in range(4):
+        assert sorted(rows[epoch * 10 : (epoch + 1) * 10]) == list(range(10))
+
+
+def test_epochs_and_seeds_differ():
+    rows = stream(TrainingOrder(rows=50, batch_size=10, batches=10, seed=1))
+    assert rows[:50] != rows[50:]
+    assert rows != stream(TrainingOrder(rows=50, batch_size=10, batches=10, seed=2))
+    # Seed and epoch must not add up to the same order.
+    assert epoch_permutation(50, seed=1, epoch=1).tolist() != epoch_permutation(50, seed=2, epoch=0).tolist()
+
+
+def test_starting_anywhere_continues_the_same_order():
+    whole = list(TrainingOrder(rows=7, batch_size=3, batches=12, seed=5))
+    for start in range(13):
+        assert list(TrainingOrder(rows=7, batch_size=3, batches=12, seed=5, start=start)) == whole[start:]
+
+
+def test_iterating_again_gives_the_same_batches():
+    order = TrainingOrder(rows=7, batch_size=3, batches=5, seed=5)
+    assert list(order) == list(order)
+
+
+def test_the_length_is_that_of_the_whole_run_wherever_it_starts():
+    assert len(TrainingOrder(rows=7, batch_size=3, batches=12, seed=5, start=9)) == 12
+
+
+def test_a_batch_larger_than_the_data_goes_on_with_the_next_epoch():
+    (batch,) = TrainingOrder(rows=3, batch_size=7, batches=1, seed=0)
+    assert len(batch) == 7 and sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
+
+
+def test_processes_share_each_batch_without_repeating_a_row():
+    whole = list(TrainingOrder(rows=9, batch_size=4, batches=6, seed=3))
+    parts = [list(TrainingOrder(rows=9, batch_size=4, batches=6, seed=3, rank=r, ranks=2)) for r in range(2)]
+    for batch, one, other in zip(whole, *parts, strict=True):
+        assert len(one) == len(other) == 2
+        assert sorted(one + other) == sorted(batch)
+
+
+def test_the_order_is_the_same_on_every_machine():
+    """Recorded once: another NumPy must not silently change what a seed means."""
+    order = TrainingOrder(rows=5, batch_size=5, batches=2, seed=42)
+    assert list(order) == [[4, 2, 3, 1, 0], [4, 0, 1, 2, 3]]
