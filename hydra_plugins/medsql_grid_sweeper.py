@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import OmegaConf
 
-from medsql.composition import checked_settings, folder_name
+from medsql.composition import checked_settings, folder_name, quoted
 from medsql.errors import UserError
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RunBusy, check_folder
@@ -22,6 +22,8 @@ from medsql.runs.table import print_runs
 
 @dataclass
 class GridSweeperConf(BasicSweeperConf):
+    """What `hydra.sweeper.` holds: as for Hydra's basic sweeper, `max_batch_size` and `params`."""
+
     _target_: str = "hydra_plugins.medsql_grid_sweeper.GridSweeper"
 
 
@@ -50,12 +52,13 @@ class GridSweeper(BasicSweeper):
     """All combinations of the swept values, in the order in which they were typed."""
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Check, launch, print the table. Raises `UserError` before anything starts, `SweepFailed` after."""
         assert self.config is not None and self.launcher is not None
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir).absolute()
         jobs = self._jobs([*self._parse_config(), *arguments])
         # Each job is composed anew and would name the sweep's folder by its own overrides.
-        self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={_quoted(str(folder))}")
+        self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         self._check(jobs, folder)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -79,7 +82,7 @@ class GridSweeper(BasicSweeper):
         for combination in self.split_arguments(overrides, None)[0]:
             varied = [text for text in combination if text.split("=", 1)[0] in (swept or unswept)]
             name = folder_name(",".join(varied) or "defaults")
-            jobs.append(Job([*combination, f"hydra.sweep.subdir={_quoted(name)}"], name))
+            jobs.append(Job([*combination, f"hydra.sweep.subdir={quoted(name)}"], name))
         return jobs
 
     def _check(self, jobs: list[Job], folder: Path) -> None:
@@ -95,23 +98,15 @@ class GridSweeper(BasicSweeper):
 
 def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> None:
     """Raises `SweepFailed` or `SweepBusy` where some job did not finish."""
-    outcomes = {
-        job.name: result._return_value
-        for job, result in zip(jobs, returns)
-        if result.status != JobStatus.COMPLETED
-    }
+    results = {job.name: result for job, result in zip(jobs, returns)}
+    outcomes = {name: r._return_value for name, r in results.items() if r.status != JobStatus.COMPLETED}
     busy = [name for name, error in outcomes.items() if isinstance(error, RunBusy)]
     failed = [name for name in outcomes if name not in busy]
     if failed:
         reason = " ".join(str(outcomes[failed[0]]).split())
         raise SweepFailed(
-            f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)} ({reason}); each has its log in {folder}"
+            f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)} ({reason}); "
+            f"each has its log in {folder}"
         )
     if busy:
         raise SweepBusy(f"{len(busy)} of {len(jobs)} jobs are running elsewhere: {', '.join(busy)}")
-
-
-def _quoted(text: str) -> str:
-    """`text` as a quoted value in Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

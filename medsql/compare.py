@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medsql.composition import quoted
 from medsql.config import CompareSettings, SettingsError
 from medsql.door import door
 from medsql.runs.collect import newest, run_folders
@@ -55,8 +56,8 @@ def _newest_pair() -> list[Path]:
     base = newest("evaluate", tuned=False, **{key: record.get(key) for key in (*SAME_ROWS, "base")})
     if base is None:
         raise SettingsError(
-            f"no zero-shot scores of the rows, model and decoding of {tuned}: make baseline with the same data= and "
-            "decode=, or name folders to compare"
+            f"no zero-shot scores of the rows, model and decoding of {tuned}: make baseline with the "
+            "same data= and decode=, or name folders to compare"
         )
     return [base, tuned]
 
@@ -81,8 +82,9 @@ def _warn_unlike(records: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     # Folders may be typed as they are; Hydra knows only key=value.
-    names = [argument for argument in sys.argv[1:] if "=" not in argument and not argument.startswith("-")]
+    names = [argument for argument in sys.argv[1:] if Path(argument).exists() or "=" not in argument]
+    names = [name for name in names if not name.startswith("-")]
     if names:
-        quoted = ",".join("'" + name.replace("'", "\\'") + "'" for name in names)
-        sys.argv = [sys.argv[0], f"runs=[{quoted}]", *(a for a in sys.argv[1:] if a not in names)]
+        others = [argument for argument in sys.argv[1:] if argument not in names]
+        sys.argv[1:] = [f"runs=[{','.join(map(quoted, names))}]", *others]
     main()

@@ -34,12 +34,12 @@ SETTINGS: dict[str, type] = {"train": TrainSettings, "evaluate": EvaluateSetting
 """Which dataclass stands behind which `conf/NAME.yaml`."""
 
 
-def checked_settings(config: DictConfig, hydra: DictConfig) -> Any:
+def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
     """The typed settings behind a composed configuration; `hydra` is Hydra's own node of it.
 
     Raises `SettingsError`, one line, for an unknown key, a wrong type, a missing or contradictory value.
     """
-    settings = to_settings(config, SETTINGS[hydra.job.config_name])
+    settings = to_settings(config, SETTINGS[str(hydra.job.config_name)])
     if isinstance(settings, EvaluateSettings) and settings.run is not None:
         return of_run(settings, explicit_keys(hydra.overrides.task))
     return settings
@@ -87,6 +87,12 @@ def folder_name(text: str, longest: int = 120) -> str:
     if len(name) <= longest:
         return name
     return f"{name[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def quoted(text: str) -> str:
+    """`text` as a quoted value in Hydra's override grammar."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _times(factor: float, value: Any) -> Any:

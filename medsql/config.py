@@ -8,7 +8,9 @@ names the key as the user types it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
 from medsql.errors import UserError
 
 VALIDATION_METRICS = (
@@ -32,6 +34,13 @@ class SettingsError(UserError):
 def _check(condition: bool, message: str) -> None:
     if not condition:
         raise SettingsError(message)
+
+
+def _check_name(name: str | None) -> None:
+    _check(
+        name is None or re.fullmatch(r"[\w=.+-]+", name) is not None,
+        f"name={name}: must be a folder's name, of letters, digits and any of _ = . + -",
+    )
 
 
 def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -179,7 +188,8 @@ class DecodeSettings:
         _check_range("decode.margin_tokens", self.margin_tokens, 0)
         _check(
             self.num_beams > 1 or self.length_penalty == 1.0,
-            f"decode.length_penalty={self.length_penalty:g} contradicts decode.num_beams=1: only beams are ranked by it",
+            f"decode.length_penalty={self.length_penalty:g} contradicts decode.num_beams=1: "
+            "only beams are ranked by it",
         )
 
 
@@ -274,6 +284,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, 2**32 - 1)
+        _check_name(self.name)
         _check_choice("objective", self.objective, VALIDATION_METRICS)
         for key, metric in (("objective", self.objective), ("checkpoint.monitor", self.checkpoint.monitor)):
             _check(
@@ -305,6 +316,7 @@ class EvaluateSettings:
         _check_choice("split", self.split, SPLITS)
         _check_range("rows", self.rows, 1)
         _check_range("show", self.show, 0)
+        _check_name(self.name)
 
 
 @dataclass

@@ -6,10 +6,10 @@ import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from medsql.config import EvaluateSettings
 from medsql.door import door
+from medsql.runs.collect import base_of
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import write_predictions
@@ -39,6 +39,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.model.lora import load_adapter
     from medsql.model.training import prepare_device
 
+    device = prepare_device(settings.trainer)
     splits = load_splits(settings.data)
     backbone = load_backbone(settings.model)
     data = tokenize_splits(splits, backbone.tokenizer, settings.data)
@@ -51,35 +52,24 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         tokenized=data.record,
         scored=tuned or f"{settings.model.name}, zero-shot",
         tuned=bool(tuned),
-        base=backbone.checkpoint,
+        base=base_of(settings.run) or backbone.checkpoint,
         split=settings.split,
         data_sha256=pairs_digest(pairs),
         decode=asdict(settings.decode),
     )
     started = time.perf_counter()
-    device = prepare_device(settings.trainer)
-    loader = generation_loader(
-        getattr(data, settings.split), len(pairs), settings.decode.batch_size, backbone.tokenizer.pad_token_id
-    )
+    rows, pad_id = getattr(data, settings.split), backbone.tokenizer.pad_token_id
+    loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
     bound = output_bound(data.longest_target, settings.decode)
-    predictions = predict(model.to(device), backbone.tokenizer, loader, settings.decode, bound)
-    seconds = time.perf_counter() - started
-    facts = facts_of(settings.split, getattr(splits, settings.split), settings.decode, bound, seconds)
-    scores = write_predictions(run.folder, pairs, predictions, facts)
+    model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
+    predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
+    seconds = round(time.perf_counter() - started, 1)
     for pair, sql in zip(pairs[: settings.show], predictions, strict=False):
         log.info("question:  %s\n  gold:      %s\n  predicted: %s", pair.question, pair.sql, sql)
-    run.finish(scores=facts | scores)
-
-
-def facts_of(split: str, rows: list[Any], decode: Any, bound: int, seconds: float) -> dict[str, Any]:
-    """What has to stand beside scores for them to mean something."""
-    return {
-        "split": split,
-        "rows_in_split": len(rows),
-        "decode": asdict(decode),
-        "max_new_tokens": bound,
-        "generation_seconds": round(seconds, 3),
-    }
+    facts = {"split": settings.split, "rows_in_split": len(rows), "max_new_tokens": bound}
+    decode = {"decode": asdict(settings.decode)}
+    scores = write_predictions(run.folder, pairs, predictions, facts | decode)
+    run.finish(scores=scores, seconds={"generation": seconds})
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from medsql.config import TrainSettings
 from medsql.door import door
-from medsql.evaluate import facts_of
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
-from medsql.runs.predictions import read_predictions, write_predictions
+from medsql.runs.predictions import write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ def train(settings: TrainSettings, run: Run) -> float:
     # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
     import torch
 
-    from medsql.data.module import PairsModule, generation_loader
+    from medsql.data.module import PairsModule
     from medsql.data.splits import load_splits
     from medsql.data.tokenized import tokenize_splits
     from medsql.model.backbone import load_backbone
@@ -80,31 +79,27 @@ def train(settings: TrainSettings, run: Run) -> float:
         trainer = build_trainer(settings.trainer, settings.optim, settings.validation, checkpoints, loggers)
         started = time.perf_counter()
         fit(trainer, module, data, checkpoints)
-        training_seconds = time.perf_counter() - started
+        trained = time.perf_counter()
 
         validation = checkpoints.restore_best(module)
         saved = "model" if settings.lora.targets is None else "adapter"
         save_model(module.model, run.folder / saved)
 
-        started = time.perf_counter()
-        loader = generation_loader(
-            tokenized.test, len(splits.test), settings.decode.batch_size, tokenizer.pad_token_id
-        )
-        predictions = predict(module.model, tokenizer, loader, settings.decode, bound)
-        facts = facts_of("test", splits.test, settings.decode, bound, time.perf_counter() - started)
-        scores = write_predictions(run.folder, splits.test, predictions, facts)
-
-        log_results(loggers, validation | {"test": scores}, read_predictions(run.folder))
-        objective = validation[settings.objective]
+        predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
+        seconds = {"training": round(trained - started, 1), "test": round(time.perf_counter() - trained, 1)}
+        facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
+        facts |= {"decode": asdict(settings.decode)}
+        test = write_predictions(run.folder, splits.test, predictions, facts)
+        log_results(loggers, run.folder, validation | {"test": test})
         run.finish(
-            objective=objective,
+            objective=validation[settings.objective],
             validation=validation,
             best_step=checkpoints.best_step,
             saved=saved,
-            test=facts | scores,
-            seconds={"training": round(training_seconds, 1), "test": round(time.perf_counter() - started, 1)},
+            test=test,
+            seconds=seconds,
         )
-    return objective
+    return validation[settings.objective]
 
 
 if __name__ == "__main__":

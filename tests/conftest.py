@@ -1,10 +1,8 @@
-"""What several tests need: composing as Hydra does, and the doors driven as a user drives them."""
+"""What several tests need: a cache of their own, and composing as Hydra does."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,22 +38,3 @@ def composed() -> Callable[..., DictConfig]:
 def settings(composed: Callable[..., DictConfig]) -> Callable[..., object]:
     """The typed settings of a door: `settings("train", "lora.r=8")`."""
     return lambda door, *overrides: to_settings(composed(door, *overrides), SETTINGS[door])
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m medsql.<door>` in an empty folder, as a user would."""
-
-    def run(
-        door: str, *arguments: str, timeout: float = 300, **options: object
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", f"medsql.{door}", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            **options,  # type: ignore[call-overload]
-        )
-
-    return run

@@ -6,6 +6,7 @@ import pytest
 
 from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
 from medsql.config import SettingsError
+from medsql.door import quote_paths
 
 NEEDS = {"mimicsql": ["data.path=somewhere"], "jsonl": ["data.path=somewhere"]}
 OPTIONS = [
@@ -132,6 +133,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("data=mimicsql", "needs data.path"),
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),
+        ("name=../up", "name=../up: must be a folder's name"),
         ("objective=test/exact_match", "objective=test/exact_match: choose one of val/loss"),
     ],
 )
@@ -165,3 +167,16 @@ def test_long_folder_names_are_cut_and_stay_different():
     one, other = (folder_name("lora.r=8," + "x" * 300 + end) for end in "ab")
     assert one != other and len(one) == len(other) == 120
     assert folder_name("data.path=/a b/c") == "data.path=_a_b_c"
+
+
+@pytest.mark.parametrize(
+    "path", ["multirun/lora.r=8,16/lora.r=8", "a/lora.targets=[q,v],seed=1", "it's,so", "plain"]
+)
+def test_folders_named_by_overrides_can_be_typed_as_values(composed, path):
+    (override,) = quote_paths([f"run={path}"])
+    assert composed("evaluate", override).run == path
+    assert quote_paths([override]) == [override]
+
+
+def test_in_a_sweep_commas_stay_what_they_are():
+    assert quote_paths(["-m", "run=a,b"]) == ["-m", "run=a,b"]

@@ -27,9 +27,9 @@ def newest(kind: str, **wanted: Any) -> Path | None:
     """The newest finished run of a kind (`train`, `evaluate`) whose record holds what is wanted."""
     for folder in reversed(run_folders()):
         record = read_record(folder) or {}
-        if record.get("state") == "finished" and record.get("kind") == kind:
-            if all(record.get(key) == value for key, value in wanted.items()):
-                return folder
+        looked_for = {"state": "finished", "kind": kind, **wanted}
+        if all(record.get(key) == value for key, value in looked_for.items()):
+            return folder
     return None
 
 
@@ -44,6 +44,11 @@ def finished_run(run: str) -> tuple[Path, dict[str, Any]]:
     if record["state"] != "finished":
         raise SettingsError(f"run={run}: the run in {folder} is {record['state']}, not finished")
     return folder, record
+
+
+def base_of(run: str | None) -> str | None:
+    """The checkpoint that a run fine-tuned."""
+    return None if run is None else str(finished_run(run)[1]["model"]["checkpoint"])
 
 
 def of_run(settings: EvaluateSettings, explicit: set[str]) -> EvaluateSettings:

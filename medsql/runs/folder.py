@@ -142,10 +142,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether the folder holds the whole run already."""
         return self.record.get("state") == "finished"
 
     @property
     def objective(self) -> float | None:
+        """What the run gave back, once it is finished."""
         return self.record.get("objective")
 
     def note(self, **facts: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,8 @@ from medsql.data.pairs import Pair
 from medsql.files import write_json, write_json_lines
 from medsql.metrics.text import exact_match, token_overlap
 
+log = logging.getLogger(__name__)
+
 PREDICTIONS = "predictions.jsonl"
 METRICS = "metrics.json"
 
@@ -19,22 +22,28 @@ METRICS = "metrics.json"
 def write_predictions(
     folder: Path, pairs: Sequence[Pair], predictions: Sequence[str], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Score `predictions[i]` against `pairs[i]` and write both files; returns the scores.
+    """Score `predictions[i]` against `pairs[i]` and write both files; returns what `metrics.json` holds.
 
-    `facts` (which split, of how many rows, how decoded) stand beside the scores in `metrics.json`.
+    `facts` (which split, of how many rows, how decoded) stand beside the scores there. Without rows,
+    as where a data set has no test split, there are no scores, which is logged.
     """
+    if not pairs:
+        log.warning("the %s split is empty: nothing is scored", facts["split"])
+        return facts | {"n": 0}
     from medsql.metrics.scores import score  # imports scipy, which a door must not wait for
 
-    scores = score(pairs, predictions)
+    metrics = facts | score(pairs, predictions)
     rows = (_row(index, pair, sql) for index, (pair, sql) in enumerate(zip(pairs, predictions, strict=True)))
     write_json_lines(folder / PREDICTIONS, rows)
-    write_json(folder / METRICS, facts | scores)
-    return scores
+    write_json(folder / METRICS, metrics)
+    return metrics
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `predictions.jsonl`."""
-    return [json.loads(line) for line in (folder / PREDICTIONS).read_text(encoding="utf-8").splitlines()]
+    """The rows of `predictions.jsonl`; none where nothing was scored."""
+    path = folder / PREDICTIONS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def _row(index: int, pair: Pair, prediction: str) -> dict[str, Any]:

@@ -1,0 +1,89 @@
+"""The pretrained seq2seq model that is fine-tuned, and its tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from medsql.config import ModelSettings, SettingsError
+from medsql.model.standin import STANDIN, standin_folder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded model; `failures` says for each checkpoint tried before `checkpoint` why it did not load."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    checkpoint: str
+    failures: dict[str, str] = field(default_factory=dict)
+    is_standin: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """What a run's record says of its model."""
+        return {"checkpoint": self.checkpoint, "failures": self.failures, "standin": self.is_standin}
+
+
+def load_backbone(settings: ModelSettings) -> Backbone:
+    """Load the first of `settings.checkpoint` and `settings.fallbacks` that loads.
+
+    Raises `SettingsError`, one line with every candidate and its reason, where none does.
+    """
+    transformers_logging.disable_progress_bar()  # for "Loading weights", over before it can be read
+    failures: dict[str, str] = {}
+    for checkpoint in (settings.checkpoint, *settings.fallbacks):
+        try:
+            model, tokenizer = _load(checkpoint, getattr(torch, settings.dtype))
+        except Exception as error:  # hub, disk, JSON and weight formats each raise their own
+            failures[checkpoint] = _one_line(error)
+            log.warning("model checkpoint %s does not load: %s", checkpoint, failures[checkpoint])
+            continue
+        return Backbone(model, tokenizer, checkpoint, failures, is_standin=checkpoint == STANDIN)
+    reasons = "; ".join(f"{checkpoint}: {reason}" for checkpoint, reason in failures.items())
+    raise SettingsError(
+        f"model={settings.name}: no checkpoint loads; {reasons}; model=mini needs no download"
+    )
+
+
+def _load(checkpoint: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a folder, a cached hub checkpoint without asking the network, or one from the hub."""
+    folder = standin_folder() if checkpoint == STANDIN else Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return _from_pretrained(str(folder), dtype, local=True)
+    if checkpoint.startswith((".", "/", "~")):
+        raise FileNotFoundError("no such folder")
+    with contextlib.suppress(OSError, ValueError):
+        return _from_pretrained(checkpoint, dtype, local=True)
+    try:
+        HfApi().model_info(checkpoint, timeout=10)  # answers at once where loading would retry for a minute
+    except Exception as error:
+        raise ConnectionError(
+            f"not in the local cache, and asking the hub gave {_one_line(error)}"
+        ) from error
+    return _from_pretrained(checkpoint, dtype, local=False)
+
+
+def _from_pretrained(
+    source: str, dtype: torch.dtype, *, local: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+    model = AutoModelForSeq2SeqLM.from_pretrained(
+        source, dtype=dtype, trust_remote_code=False, local_files_only=local
+    )
+    return model, tokenizer
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of a message that may run to twenty, without the full stop or colon it ends with."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(" .:") if lines else type(error).__name__

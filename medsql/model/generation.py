@@ -1,0 +1,81 @@
+"""From prompts to SQL: batched generation with a key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from medsql.config import DecodeSettings
+from medsql.errors import UserError
+
+
+def output_bound(longest_target: int, decode: DecodeSettings) -> int:
+    """The most tokens an output may have: as set, or the longest *training* target plus a margin.
+
+    `longest_target` counts tokens, end of sequence included. The reference of the row at hand
+    never has a say: its length would tell the model something about the answer.
+    """
+    return decode.max_new_tokens or longest_target + decode.margin_tokens
+
+
+def generate_sql(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: Mapping[str, Tensor],
+    decode: DecodeSettings,
+    max_new_tokens: int,
+) -> list[str]:
+    """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
+
+    Greedy with one beam; with more, beam search that ends once as many beams are complete.
+    Spaces come back as the model wrote them.
+    """
+    beams = {} if decode.num_beams == 1 else {"early_stopping": True, "length_penalty": decode.length_penalty}
+    with _evaluating(model), torch.no_grad():
+        tokens = model.generate(  # type: ignore[operator]  # PEFT hides its type
+            input_ids=batch["input_ids"].to(model.device),
+            attention_mask=batch["attention_mask"].to(model.device),
+            max_new_tokens=max_new_tokens,
+            num_beams=decode.num_beams,
+            do_sample=False,
+            use_cache=True,
+            **beams,
+        )
+    return tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def predict(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batches: Iterable[Mapping[str, Tensor]],
+    decode: DecodeSettings,
+    max_new_tokens: int,
+) -> list[str]:
+    """Decode all batches; the queries come back ordered by `index`, however rows were batched.
+
+    Raises `UserError` where the GPU's memory does not suffice.
+    """
+    outputs: dict[int, str] = {}
+    try:
+        for batch in batches:
+            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens)
+            outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
+    except torch.OutOfMemoryError as error:
+        raise UserError("out of GPU memory while generating: lower decode.batch_size") from error
+    return [outputs[row] for row in sorted(outputs)]
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout off inside, and the mode of before restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

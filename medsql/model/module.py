@@ -1,0 +1,250 @@
+"""The LightningModule: what one step of training and one validation compute.
+
+Nothing here depends on when a run was interrupted: dropout is seeded by the number of the
+micro-batch, so no generator state has to be saved for a resumed run to equal an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torchmetrics import MeanMetric
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from transformers.optimization import Adafactor
+
+from medsql.config import DecodeSettings, OptimSettings
+from medsql.data.pairs import Pair
+from medsql.errors import UserError
+from medsql.metrics.streaming import ExactMatch, TokenOverlapScores
+from medsql.model.generation import generate_sql
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY_STEPS = 10
+"""Optimisation steps that one logged training loss is the mean over."""
+
+
+class TrainingError(UserError):
+    """Training cannot go on; the message says at which step, why, and what to change."""
+
+
+class TextToSQL(pl.LightningModule):
+    """Fine-tunes a seq2seq model to write SQL.
+
+    A batch holds `input_ids` and `attention_mask` (rows × input tokens), `labels` (rows × target
+    tokens, padded with -100) and `index` (rows), the row's place in its split. The validation
+    loaders are, in this order, all rows for the loss and those that SQL is generated for;
+    `validation_pairs` holds the latter's questions and gold queries by `index`.
+
+    `total_steps` counts optimisation steps and sets the schedule's length; `max_new_tokens` bounds
+    generation; `show` predictions are logged as text after each validation.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        optim: OptimSettings,
+        decode: DecodeSettings,
+        *,
+        validation_pairs: Sequence[Pair],
+        total_steps: int,
+        max_new_tokens: int,
+        seed: int,
+        show: int = 3,
+    ) -> None:
+        super().__init__()
+        self.model = model.train()  # from_pretrained leaves dropout off
+        self.tokenizer = tokenizer
+        self.optim = optim
+        self.decode = decode
+        self.validation_pairs = validation_pairs
+        self.total_steps = total_steps
+        self.max_new_tokens = max_new_tokens
+        self.seed = seed
+        self.show = show
+        self._predictions: dict[int, str] = {}  # of the validation at hand, by row
+        self.strict_loading = False  # checkpoints leave the frozen weights out
+        self.validation_loss = MeanMetric(nan_strategy="disable")
+        self.exact_match = ExactMatch()
+        self.token_overlap = TokenOverlapScores()
+        self._loss_sum, self._loss_count = 0.0, 0  # since the last training loss was logged
+        self._grad_norm: Tensor | None = None
+
+    # ---- loss -------------------------------------------------------------------------------
+
+    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Label-smoothed cross-entropy (Szegedy et al. 2016), a mean over target tokens.
+
+        The same formula as the Hugging Face Trainer's, and like there for validation too.
+        """
+        labels = batch["labels"]
+        logits = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            # Passed in place of labels, so that the model computes no loss of its own beside this one.
+            decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(labels=labels),
+        ).logits
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=-100,
+            label_smoothing=self.optim.label_smoothing,
+        )
+
+    # ---- training ---------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Make dropout a function of (seed, micro-batch), whatever ran before."""
+        entropy = np.random.SeedSequence([self.seed, batch_idx])
+        torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """Raises `TrainingError` where the loss is not finite, before it can reach a weight."""
+        loss = self.loss(batch)
+        value = loss.item()
+        _check_finite(value, f"the loss became {value} at step {self.global_step + 1}")
+        self._loss_sum += value
+        self._loss_count += 1
+        self.log("train/loss", value, prog_bar=True, logger=False)
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip to `optim.max_grad_norm` here, since clipping computes the norm that is logged."""
+        limit = float("inf") if self.optim.max_grad_norm is None else self.optim.max_grad_norm
+        self._grad_norm = nn.utils.clip_grad_norm_([p for p in self.parameters() if p.requires_grad], limit)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        """Take one optimisation step; every few of them, log the mean loss since the last time.
+
+        Here and not when the batch ends: callbacks come first there, and one may end the run.
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        step = self.global_step + 1  # counted by the trainer once this returns
+        if step % LOG_EVERY_STEPS:
+            return
+        assert self._grad_norm is not None
+        metrics = {
+            "train/loss": self._loss_sum / self._loss_count,
+            "train/grad_norm": self._grad_norm.item(),
+            "train/lr": optimizer.param_groups[0]["lr"],
+        }
+        self._log_metrics(metrics, step)
+        self._loss_sum, self._loss_count = 0.0, 0
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser, and its schedule over `total_steps`."""
+        optimizer = self._optimizer()
+        scheduler = get_scheduler(
+            {"constant": "constant_with_warmup"}.get(self.optim.schedule, self.optim.schedule),
+            optimizer,
+            num_warmup_steps=math.ceil(self.total_steps * self.optim.warmup_ratio),  # as the HF Trainer does
+            num_training_steps=self.total_steps,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _optimizer(self) -> Optimizer:
+        """Weight decay acts on matrices; norms and biases, which are vectors, are left alone."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.optim.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        if self.optim.name == "adafactor":
+            # An external learning rate and schedule, as for T5's fine-tuning (Raffel et al. 2020).
+            return Adafactor(groups, lr=self.optim.lr, scale_parameter=False, relative_step=False)
+        return AdamW(groups, lr=self.optim.lr, fused=True)
+
+    # ---- validation -------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation's predictions."""
+        self._predictions = {}
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Loader 0: the loss, batches weighted by their rows as the HF Trainer does. Loader 1: SQL."""
+        if dataloader_idx == 0:
+            # One value a row: with its NaN checks off, torchmetrics 1.9 takes no notice of weights.
+            self.validation_loss.update(self.loss(batch).expand(len(batch["labels"])))
+            return
+        rows = batch["index"].tolist()
+        predictions = generate_sql(self.model, self.tokenizer, batch, self.decode, self.max_new_tokens)
+        references = [self.validation_pairs[row].sql for row in rows]
+        self.exact_match.update(predictions, references)
+        self.token_overlap.update(predictions, references)
+        self._predictions |= dict(zip(rows, predictions, strict=True))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/…`, to the loggers too, before any checkpoint is saved: a run killed in between
+        goes on behind this validation, and its row must not be missing then."""
+        loss = self.validation_loss.compute()
+        _check_finite(float(loss), f"the validation loss became {loss} after step {self.global_step}")
+        metrics = {"val/loss": loss}
+        if self.exact_match.update_called:
+            metrics["val/exact_match"] = self.exact_match.compute()
+            metrics |= {f"val/{name}": value for name, value in self.token_overlap.compute().items()}
+        for metric in (self.validation_loss, self.exact_match, self.token_overlap):
+            metric.reset()
+        self.log_dict(metrics, logger=False)
+        self._log_metrics({name: float(value) for name, value in metrics.items()}, self.global_step)
+        for row in sorted(self._predictions)[: self.show]:  # the same rows each time
+            pair, sql = self.validation_pairs[row], self._predictions[row]
+            log.info("question:  %s\n  gold:      %s\n  predicted: %s", pair.question, pair.sql, sql)
+
+    def _log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        """Send to the loggers directly: Lightning's own step lags by one, and its training metrics
+        repeat for every micro-batch of a step."""
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=step)
+            logger.save()
+
+    # ---- checkpoints ------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep trainable weights only: the frozen ones are a checkpoint of their own already."""
+        state, trained = checkpoint["state_dict"], self._trainable_names()
+        checkpoint["state_dict"] = {name: state[name] for name in trained}
+        checkpoint["training_loss"] = (self._loss_sum, self._loss_count)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model, which `strict_loading = False` would let pass."""
+        self.check_weights(checkpoint["state_dict"])
+        self._loss_sum, self._loss_count = checkpoint["training_loss"]
+
+    def check_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Raises `TrainingError` unless `state` holds just the trainable weights of this model."""
+        shapes = {name: p.shape for name, p in self.named_parameters() if p.requires_grad}
+        if shapes != {name: tensor.shape for name, tensor in state.items()}:
+            raise TrainingError(
+                f"the checkpoint's weights ({len(state)} tensors) are not those that this model trains "
+                f"({len(shapes)}): it belongs to another model or lora configuration"
+            )
+
+    def _trainable_names(self) -> list[str]:
+        return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+
+def _check_finite(loss: float, what: str) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"{what}: lower optim.lr or optim.max_grad_norm, or set model.dtype=float32 and "
+            "trainer.precision=float32"
+        )

@@ -1,0 +1,111 @@
+"""A Trainer for the settings, and a fit that goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from medsql.config import OptimSettings, SettingsError, TrainerSettings, ValidationSettings
+from medsql.model.checkpoints import Checkpoints
+from medsql.model.module import TextToSQL, TrainingError
+from medsql.model.progress import ProgressLines
+
+log = logging.getLogger(__name__)
+
+
+def build_trainer(
+    hardware: TrainerSettings,
+    optim: OptimSettings,
+    validation: ValidationSettings,
+    checkpoints: Checkpoints,
+    loggers: Sequence[Logger] = (),
+    callbacks: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
+    """A Trainer for one pass over a train loader as long as the run: epochs are the loader's matter.
+
+    Raises `SettingsError` where the accelerator asked for is not there.
+    """
+    prepare_device(hardware)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware lists, tips and greetings
+    on_terminal = sys.stderr.isatty()
+    progress = [] if on_terminal else [ProgressLines()]
+    return pl.Trainer(
+        accelerator=hardware.accelerator,
+        devices=1,
+        precision=_precision(hardware),
+        plugins=[LightningEnvironment()],  # under Slurm Lightning would requeue the job by itself
+        max_epochs=1,
+        accumulate_grad_batches=optim.accumulate,
+        val_check_interval=validation.every_steps * optim.accumulate,  # counted in micro-batches
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=list(loggers) or False,
+        log_every_n_steps=1,  # unused: the module logs by itself; 50 would draw a warning in a short run
+        callbacks=[*callbacks, *progress, checkpoints],  # last: what others keep is then in it
+        enable_checkpointing=False,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+    )
+
+
+def prepare_device(hardware: TrainerSettings) -> torch.device:
+    """Set PyTorch's threads and TF32 for the whole process; returns where models belong.
+
+    Raises `SettingsError` where the accelerator asked for is not there.
+    """
+    if hardware.threads is not None:
+        torch.set_num_threads(hardware.threads)
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if found is not None:
+        torch.set_float32_matmul_precision("high")  # TF32; a CPU keeps to float32
+    if hardware.accelerator == "gpu" and found is None:
+        raise SettingsError("trainer.accelerator=gpu: no GPU is found; trainer=auto takes what there is")
+    return torch.device("cpu") if hardware.accelerator == "cpu" or found is None else found
+
+
+def fit(
+    trainer: pl.Trainer, module: TextToSQL, data: pl.LightningDataModule, checkpoints: Checkpoints
+) -> None:
+    """Train from the latest checkpoint, or from the start where there is none, to the end.
+
+    Leaves `module` on the device it was trained on, with the last weights.
+    Raises `TrainingError` (a `UserError` of one line: out of memory, a loss that is not finite, no
+    readable checkpoint) and `TrainingInterrupted` (SIGTERM or Ctrl-C; the state is saved).
+    """
+    latest = checkpoints.latest()
+    if latest is not None:
+        log.info("going on from %s", latest)
+    try:
+        with warnings.catch_warnings():
+            # The loader starts at the step of the checkpoint by itself; Lightning cannot know that.
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")  # reading rows is no work
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning 2.6 calling what PyTorch renamed
+            trainer.fit(module, datamodule=data, ckpt_path=latest, weights_only=True)
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(_out_of_memory(trainer)) from error
+    module.to(trainer.strategy.root_device)  # Lightning takes it back to the CPU
+
+
+def _out_of_memory(trainer: pl.Trainer) -> str:
+    return (
+        f"out of GPU memory after step {trainer.global_step}: lower optim.batch_size and raise "
+        "optim.accumulate by the same factor (less memory, same rows a step), or lower "
+        "validation.batch_size, decode.batch_size or data.max_input_tokens"
+    )
+
+
+def _precision(hardware: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:
+    """Lightning's name for the precision; T5 overflows in float16, so that is never chosen."""
+    on_gpu = hardware.accelerator != "cpu" and torch.cuda.is_available()
+    has_bfloat16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    wanted = hardware.precision == "bfloat16" or (hardware.precision == "auto" and has_bfloat16)
+    return "bf16-mixed" if wanted else "32-true"

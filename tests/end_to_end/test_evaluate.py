@@ -1,0 +1,114 @@
+"""`python -m medsql.evaluate` and `compare`: zero-shot and fine-tuned, on the same rows, side by side."""
+
+import json
+import shutil
+
+import pytest
+from end_to_end_tools import record, run_command
+
+
+@pytest.fixture(scope="module")
+def finished(training, tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("finished")
+    result = run_command("train", *training, "optim.max_steps=10", "data.prompt=schema", "name=run", cwd=cwd)
+    assert result.returncode == 0, result.stderr
+    return cwd
+
+
+@pytest.fixture
+def trained(finished, tmp_path):
+    """A finished run, alone in a working folder of the test's own."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "outputs" / "run"
+
+
+def evaluations(tmp_path):
+    found = (path for path in (tmp_path / "outputs").iterdir() if record(path)["kind"] == "evaluate")
+    return sorted(found, key=lambda folder: record(folder)["started"])
+
+
+def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small, tmp_path):
+    without_either = command("compare")
+    assert without_either.returncode == 1 and "make finetuned" in without_either.stderr
+    tuned = command("evaluate", "run=latest", "trainer=cpu", "decode.max_new_tokens=6")
+    assert tuned.returncode == 0, tuned.stderr
+    without_baseline = command("compare")
+    assert without_baseline.returncode == 1 and "make baseline" in without_baseline.stderr
+    baseline = command("evaluate", *small, "data.prompt=schema")
+    assert baseline.returncode == 0, baseline.stderr
+
+    (run,) = [f for f in evaluations(tmp_path) if record(f)["tuned"]]
+    (zero_shot,) = [f for f in evaluations(tmp_path) if not record(f)["tuned"]]
+    for folder in (run, zero_shot):
+        scores = json.loads((folder / "metrics.json").read_text())
+        assert scores["n"] == 12 and scores["split"] == "test" and scores["decode"]["num_beams"] == 4
+        assert len((folder / "predictions.jsonl").read_text().splitlines()) == 12
+    assert record(run)["settings"]["data"]["path"] == record(zero_shot)["settings"]["data"]["path"]
+
+    compared = command("compare")
+    assert compared.returncode == 0, compared.stderr
+    assert "zero-shot" in compared.stdout and "outputs/run" in compared.stdout
+    assert "cannot be compared" not in compared.stdout
+    listed = command("compare", "outputs/run", str(run))
+    assert listed.returncode == 0, listed.stderr
+    assert "1 runs in outputs" in listed.stdout
+
+    again = command("evaluate", "run=latest", "trainer=cpu", "decode.max_new_tokens=6")
+    assert again.returncode == 0 and "finished already" in again.stdout
+
+
+def test_an_adapter_scores_like_the_run_it_comes_from(command, trained, small, tmp_path):
+    rows = ["split=validation", "rows=3", "decode=greedy", "decode.max_new_tokens=6", "trainer=cpu"]
+    assert command("evaluate", "run=outputs/run", *rows).returncode == 0
+    by_adapter = command("evaluate", *small, "data.prompt=schema", f"adapter={trained / 'adapter'}", *rows)
+    assert by_adapter.returncode == 0, by_adapter.stderr
+    one, other = evaluations(tmp_path)
+    assert (one / "predictions.jsonl").read_text() == (other / "predictions.jsonl").read_text()
+    assert record(one)["scores"]["n"] == 3
+    assert record(one)["scores"]["rows_in_split"] == 10
+
+
+def test_other_rows_keep_the_prompt_the_run_was_trained_with(command, trained, pairs, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(pairs.read_text().splitlines(keepends=True)[:20]))
+    options = ["trainer=cpu", "decode.max_new_tokens=2", "rows=1", "run=latest"]
+    for typed in (["data=jsonl", f"data.path={other}"], [f"data.path={other}"]):
+        assert command("evaluate", *options, *typed).returncode == 0
+    assert {record(f)["settings"]["data"]["prompt"] for f in evaluations(tmp_path)} == {"schema"}
+    assert command("evaluate", *options, "data.prompt=question").returncode == 0
+    assert record(evaluations(tmp_path)[-1])["settings"]["data"]["prompt"] == "question"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run=latest"], "no finished run"),
+        (["run=/nowhere"], "not the folder of a training run"),
+        (["split=tset"], "choose one of train"),
+        (["run=latest", "model=mini"], "model= contradicts run=latest"),
+        (["run=latest", "adapter=x"], "adapter= contradicts run=latest"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_in_one_line(command, tmp_path, arguments, says):
+    result = command("evaluate", *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith("medsql: ") and result.stderr.count("\n") == 1 and says in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated"])
+def test_a_damaged_adapter_is_said_in_one_line(command, trained, small, damage):
+    weights = trained / "adapter" / "adapter_model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    if damage == "missing":
+        weights.unlink()
+    result = command("evaluate", *small, f"adapter={trained / 'adapter'}", "rows=1")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("medsql: cannot load the adapter")
+    assert "Traceback" not in result.stderr
+
+
+def test_comparing_a_folder_without_runs_is_a_mistake(command, tmp_path):
+    result = command("compare", "nowhere")
+    assert result.returncode == 1
+    assert result.stderr == "medsql: nowhere: no run, evaluation or sweep lies there\n"

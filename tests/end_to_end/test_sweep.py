@@ -1,0 +1,100 @@
+"""`python -m medsql.train -m`: sweeps that end with a table, survive a kill, and fail a job at a time."""
+
+import signal
+
+import pytest
+from end_to_end_tools import adapter_difference, kill_when_training, record, wait_for
+
+RANKS = ["-m", "lora.r=2,4", "name=ranks"]
+
+
+def test_a_sweep_killed_in_the_middle_and_typed_again_equals_an_undisturbed_one(
+    start, command, training, tmp_path
+):
+    other = tmp_path / "undisturbed"
+    other.mkdir()
+    undisturbed = start("train", *RANKS, *training, cwd=other)
+    first, second = (tmp_path / "multirun" / "ranks" / f"lora.r={r}" for r in (2, 4))
+    kill_when_training(start("train", *RANKS, *training), second)
+    assert record(first)["state"] == "finished"
+    before = record(first)
+
+    result = command("train", *RANKS, *training)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert record(first) == before
+    assert record(second)["resumed"] == 1
+    table = [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("lora.r=")]
+    assert table == [["lora.r=2", "finished"], ["lora.r=4", "finished"]]
+    assert "multirun/ranks" in result.stdout
+
+    assert undisturbed.wait(120) == 0
+    for folder in (first, second):
+        twin = other / folder.relative_to(tmp_path)
+        assert adapter_difference(twin, folder) < 1e-6
+        assert record(twin)["objective"] == record(folder)["objective"]
+        assert record(twin)["test"]["exact_match"] == record(folder)["test"]["exact_match"]
+
+
+def test_a_failed_job_leaves_its_traceback_and_the_others_run(command, training, tmp_path):
+    wild = ["optim.max_grad_norm=null", "optim.max_steps=10"]
+    result = command("train", "-m", "optim.lr=1e38,1e-3", "name=wild", *training, *wild)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("medsql: 1 of 2 jobs failed: optim.lr=1e+38")
+    failed, finished = (tmp_path / "multirun" / "wild" / f"optim.lr={lr}" for lr in ("1e+38", "0.001"))
+    assert record(failed)["state"] == "failed"
+    assert "Traceback" in (failed / "train.log").read_text()
+    assert record(finished)["state"] == "finished"
+    assert "Traceback" not in (finished / "train.log").read_text()
+    table = [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("optim.lr=")]
+    assert table == [["optim.lr=1e+38", "failed"], ["optim.lr=0.001", "finished"]]
+
+
+def test_a_stopped_sweep_stops_as_a_whole(start, training, tmp_path):
+    process = start("train", *RANKS, *training)
+    first = tmp_path / "multirun" / "ranks" / "lora.r=2"
+    kill_when_training(process, first, signal.SIGTERM)
+    assert process.returncode == 143
+    assert record(first)["state"] == "interrupted"
+    assert not (tmp_path / "multirun" / "ranks" / "lora.r=4").exists()
+
+
+def test_a_second_terminal_leaves_the_running_job_alone(start, command, training, tmp_path):
+    long = ["-m", "lora.r=2", "name=long", *training, "optim.max_steps=100000", "optim.epochs=100000"]
+    first = start("train", *long)
+    wait_for(lambda: list(tmp_path.glob("multirun/long/*/checkpoints")), first)
+    second = command("train", *long)
+    assert second.returncode == 75
+    assert "1 of 1 jobs are running elsewhere: lora.r=2" in second.stderr
+    assert first.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("swept", "says"),
+    [
+        ("lora.r=2,abc", "lora.r=abc"),
+        ("lora.r=2,0", "lora.r=0: must be at least 1"),
+        ("lora=attention,atention", "did you mean attention?"),
+    ],
+)
+def test_every_job_is_checked_before_the_first_one_starts(command, tmp_path, swept, says):
+    result = command("train", "-m", swept)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1 and says in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_configuration_in_a_sweeps_folder_is_refused_at_once(command, training, tmp_path):
+    quick = [*training, "optim.max_steps=2"]
+    assert command("train", *RANKS, *quick).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    result = command("train", *RANKS, *quick, "seed=1")
+    assert result.returncode == 1
+    assert "seed: 42 there, 1 here" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_an_unnamed_sweep_is_named_by_its_overrides(command, training, tmp_path):
+    result = command("train", "-m", "lora.r=2,4", *training, "optim.max_steps=1")
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "multirun").iterdir()
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["lora.r=2", "lora.r=4"]

@@ -1,0 +1,98 @@
+"""One W&B run a job, tested on the files that its offline mode writes."""
+
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+from end_to_end_tools import kill_when_training, record
+
+OFFLINE = ["logger=[csv,wandb]", "logger.wandb.mode=offline"]
+
+
+def log_records(content):
+    """The records of a LevelDB log, which W&B's offline files are, behind a header of seven bytes.
+
+    Blocks of 32 KiB hold chunks: checksum (4 bytes), length (2), type (1: whole; 2, 3, 4: first,
+    middle, last part of a record), data. A killed process leaves the last record incomplete.
+    """
+    position, record = 7, b""
+    while position + 7 <= len(content):
+        left_in_block = 32768 - position % 32768
+        if left_in_block < 7:
+            position += left_in_block
+            continue
+        length, kind = struct.unpack_from("<HB", content, position + 4)
+        record += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
+def offline_runs(folder):
+    """Every W&B offline file below the folder, read as W&B's own sync reads it."""
+    from wandb.proto import wandb_internal_pb2
+
+    runs = []
+    for file in sorted(folder.rglob("run-*.wandb")):
+        run = {"id": file.stem.removeprefix("run-"), "config": {}, "summary": {}, "history": []}
+        for data in log_records(file.read_bytes()):
+            part = wandb_internal_pb2.Record()
+            part.ParseFromString(data)
+            kind = part.WhichOneof("record_type")
+            if kind == "run":
+                run |= {"group": part.run.run_group, "name": part.run.display_name}
+                run["config"] |= {item.key: json.loads(item.value_json) for item in part.run.config.update}
+            elif kind == "summary":
+                run["summary"] |= values(part.summary.update)
+            elif kind == "history":
+                run["history"].append(values(part.history.item))
+            elif kind == "exit":
+                run["exit_code"] = part.exit.exit_code
+        runs.append(run)
+    return runs
+
+
+def values(items):
+    return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def test_each_job_of_a_sweep_is_a_run_of_its_group(command, training, tmp_path):
+    options = [*training, *OFFLINE, "optim.max_steps=10", "optim.max_grad_norm=null"]
+    result = command("train", "-m", "optim.lr=1e38,1e-3", "name=sweep", *options)
+    assert result.returncode == 1
+    finished, failed = offline_runs(tmp_path)
+    assert failed["exit_code"] == 1
+    assert finished["exit_code"] == 0
+    assert {failed["group"], finished["group"]} == {"sweep"}
+    assert failed["id"] != finished["id"]
+    assert finished["name"] == "optim.lr=0.001"
+    assert finished["config"]["optim.lr"] == 1e-3 and finished["config"]["lora.alpha"] == 32
+    folder = tmp_path / "multirun" / "sweep" / "optim.lr=0.001"
+    assert finished["summary"]["val/loss"] == pytest.approx(record(folder)["validation"]["val/loss"])
+    assert any("val/exact_match" in row for row in finished["history"])
+    assert any("predictions" in row for row in finished["history"])
+    assert (folder / "metrics.csv").exists()
+
+
+def test_a_run_that_goes_on_is_the_same_run(start, command, training, tmp_path):
+    folder = tmp_path / "outputs" / "run"
+    kill_when_training(start("train", *training, *OFFLINE, "name=run"), folder)
+    assert command("train", *training, *OFFLINE, "name=run").returncode == 0
+    killed, resumed = offline_runs(tmp_path)
+    assert killed["id"] == resumed["id"] == record(folder)["wandb"]["id"]
+    assert resumed["exit_code"] == 0
+
+
+def test_without_its_logger_wandb_is_not_imported(tmp_path, training):
+    script = "import sys; from medsql.train import main\nmain()\nprint('wandb' in sys.modules)"
+    command = [sys.executable, "-c", script, *training, "optim.max_steps=1"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "False", result.stdout + result.stderr

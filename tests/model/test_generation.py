@@ -1,0 +1,96 @@
+"""Generation: bounded, batched, and true to what the model wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny import LORA, tiny_t5, tiny_tokenizer
+
+from medsql.config import DecodeSettings
+from medsql.model.generation import generate_sql, output_bound, predict
+from medsql.model.lora import add_lora
+
+GREEDY = DecodeSettings(num_beams=1, batch_size=2)
+BEAMS = DecodeSettings(num_beams=3, batch_size=2)
+
+
+def batch_of(*prompts: str, index: list[int] | None = None) -> dict[str, torch.Tensor]:
+    encoded = tiny_tokenizer()(list(prompts), padding=True, return_tensors="pt")
+    return {**encoded, "index": torch.tensor(index or list(range(len(prompts))))}
+
+
+class Speaks:
+    """Stands in for a model that writes one given text for every row."""
+
+    device = torch.device("cpu")
+    training = True
+
+    def __init__(self, text: str) -> None:
+        self.tokens = tiny_tokenizer()(text, return_tensors="pt")["input_ids"]
+
+    def eval(self) -> None: ...
+
+    def train(self, mode: bool) -> None: ...
+
+    def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return self.tokens.expand(len(input_ids), -1)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ['SELECT  A."B"  FROM A', 'WHERE T . "X" < "o ,p ." AND Y != "don \'t"', "\\ ^ ~ ` { } Ä"],
+)
+def test_spaces_and_signs_come_back_as_written(sql: str) -> None:
+    model: Any = Speaks(sql)
+    assert generate_sql(model, tiny_tokenizer(), batch_of("a", "b"), GREEDY, 9) == [sql, sql]
+
+
+@pytest.mark.parametrize("decode", [GREEDY, BEAMS])
+def test_outputs_end_at_the_bound_and_do_not_depend_on_the_batch(decode: DecodeSettings) -> None:
+    model, tokenizer = add_lora(tiny_t5(), LORA), tiny_tokenizer()
+    prompts = ["short", "a much longer prompt than the other"]
+    together = generate_sql(model, tokenizer, batch_of(*prompts), decode, 6)
+    alone = [generate_sql(model, tokenizer, batch_of(prompt), decode, 6)[0] for prompt in prompts]
+    assert together == alone
+    assert all(len(sql) <= 6 for sql in together), "a token is a byte here"
+
+
+def test_dropout_is_off_while_generating_and_back_on_after() -> None:
+    model = tiny_t5(dropout_rate=0.5).train()
+    first, second = (generate_sql(model, tiny_tokenizer(), batch_of("x"), BEAMS, 8) for _ in range(2))
+    assert first == second
+    assert all(module.training for module in model.modules())
+
+
+def test_beams_reach_the_model() -> None:
+    seen: dict[str, Any] = {}
+
+    class Records(Speaks):
+        def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            seen.update(kwargs)
+            return super().generate(input_ids)
+
+    model: Any = Records("a")
+    decode = DecodeSettings(num_beams=4, batch_size=2, length_penalty=0.5)
+    generate_sql(model, tiny_tokenizer(), batch_of("x"), decode, 8)
+    assert seen["num_beams"] == 4
+    assert seen["early_stopping"] is True
+    assert seen["length_penalty"] == 0.5
+    assert seen["max_new_tokens"] == 8
+
+
+def test_predictions_come_back_in_the_order_of_the_rows() -> None:
+    class Echoes(Speaks):
+        def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            return input_ids
+
+    model: Any = Echoes("")
+    batches = [batch_of("two", "zero", index=[2, 0]), batch_of("one", index=[1])]
+    assert predict(model, tiny_tokenizer(), batches, GREEDY, 8) == ["zero", "one", "two"]
+
+
+def test_the_bound_is_the_longest_training_target_and_a_margin_unless_set() -> None:
+    assert output_bound(40, DecodeSettings(num_beams=1, batch_size=1, margin_tokens=5)) == 45
+    assert output_bound(40, DecodeSettings(num_beams=1, batch_size=1, max_new_tokens=7)) == 7
