@@ -11,7 +11,7 @@ from medsql.config import TrainSettings
 from medsql.door import door
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
-from medsql.runs.predictions import write_predictions
+from medsql.runs.predictions import values_of, write_predictions
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def train(settings: TrainSettings, run: Run) -> float:
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
         facts |= {"decode": asdict(settings.decode)}
         test = write_predictions(run.folder, splits.test, predictions, facts)
-        log_results(loggers, run.folder, validation | {"test": test})
+        log_results(loggers, run.folder, validation | values_of(test))
         run.finish(
             objective=validation[settings.objective],
             validation=validation,

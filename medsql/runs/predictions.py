@@ -39,6 +39,12 @@ def write_predictions(
     return metrics
 
 
+def values_of(metrics: dict[str, Any]) -> dict[str, float]:
+    """`{"split": "test", "exact_match": {"value": 0.3, …}, …}` → `{"test/exact_match": 0.3, …}`."""
+    scores = {name: score for name, score in metrics.items() if isinstance(score, dict) and "value" in score}
+    return {f"{metrics['split']}/{name}": score["value"] for name, score in scores.items()}
+
+
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
     """The rows of `predictions.jsonl`; none where nothing was scored."""
     path = folder / PREDICTIONS

@@ -77,8 +77,9 @@ def test_each_job_of_a_sweep_is_a_run_of_its_group(command, training, tmp_path):
     assert finished["config"]["optim.lr"] == 1e-3 and finished["config"]["lora.alpha"] == 32
     folder = tmp_path / "multirun" / "sweep" / "optim.lr=0.001"
     assert finished["summary"]["val/loss"] == pytest.approx(record(folder)["validation"]["val/loss"])
+    assert finished["summary"]["test/exact_match"] == record(folder)["test"]["exact_match"]["value"]
     assert any("val/exact_match" in row for row in finished["history"])
-    assert any("predictions" in row for row in finished["history"])
+    assert any("predictions.path" in row for row in finished["history"])
     assert (folder / "metrics.csv").exists()
 
 
