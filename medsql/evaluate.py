@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +11,8 @@ from medsql.door import door
 from medsql.runs.collect import base_of
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
-from medsql.runs.predictions import write_predictions
+from medsql.runs.predictions import log_prediction, write_predictions
 from medsql.runs.table import print_scores
-
-log = logging.getLogger(__name__)
 
 
 @door("evaluate")
@@ -65,7 +62,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
     seconds = round(time.perf_counter() - started, 1)
     for pair, sql in zip(pairs[: settings.show], predictions, strict=False):
-        log.info("question:  %s\n  gold:      %s\n  predicted: %s", pair.question, pair.sql, sql)
+        log_prediction(pair, sql)
     facts = {"split": settings.split, "rows_in_split": len(rows), "max_new_tokens": bound}
     decode = {"decode": asdict(settings.decode)}
     scores = write_predictions(run.folder, pairs, predictions, facts | decode)

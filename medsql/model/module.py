@@ -6,7 +6,6 @@ micro-batch, so no generator state has to be saved for a resumed run to equal an
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,8 +27,7 @@ from medsql.data.pairs import Pair
 from medsql.errors import UserError
 from medsql.metrics.streaming import ExactMatch, TokenOverlapScores
 from medsql.model.generation import generate_sql
-
-log = logging.getLogger(__name__)
+from medsql.runs.predictions import log_prediction
 
 LOG_EVERY_STEPS = 10
 """Optimisation steps that one logged training loss is the mean over."""
@@ -206,8 +204,7 @@ class TextToSQL(pl.LightningModule):
         self.log_dict(metrics, logger=False)
         self._log_metrics({name: float(value) for name, value in metrics.items()}, self.global_step)
         for row in sorted(self._predictions)[: self.show]:  # the same rows each time
-            pair, sql = self.validation_pairs[row], self._predictions[row]
-            log.info("question:  %s\n  gold:      %s\n  predicted: %s", pair.question, pair.sql, sql)
+            log_prediction(self.validation_pairs[row], self._predictions[row])
 
     def _log_metrics(self, metrics: dict[str, float], step: int) -> None:
         """Send to the loggers directly: Lightning's own step lags by one, and its training metrics

@@ -1,4 +1,4 @@
-"""How training is going, as lines of a log: what a progress bar is to a terminal."""
+"""How training is going: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,28 @@ from datetime import timedelta
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 15.0
 
 
-class ProgressLines(pl.Callback):
-    """Logs step, loss, learning rate, rows a second and time left, and every validation's scores."""
+class TrainingBar(RichProgressBar):
+    """Lightning's bar, without its count of epochs: a run is one pass, however often it sees a row."""
 
-    def __init__(self) -> None:
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
+
+
+class ProgressLines(pl.Callback):
+    """Logs step, loss, learning rate, rows a second and time left, and every validation's scores.
+
+    With `scores_only`, for beside a bar, just the latter.
+    """
+
+    def __init__(self, scores_only: bool = False) -> None:
+        self.scores_only = scores_only
         self._since = 0.0
         self._paused = 0.0
         self._rows = 0
@@ -34,7 +46,7 @@ class ProgressLines(pl.Callback):
         self._rows += len(batch["labels"])
         self._batches += 1
         seconds = time.monotonic() - self._since
-        if seconds < EVERY_SECONDS:
+        if self.scores_only or seconds < EVERY_SECONDS:
             return
         left = (trainer.num_training_batches - batch_idx - 1) * seconds / self._batches
         log.info(

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from medsql.config import OptimSettings, SettingsError, TrainerSettings, ValidationSettings
 from medsql.model.checkpoints import Checkpoints
 from medsql.model.module import TextToSQL, TrainingError
-from medsql.model.progress import ProgressLines
+from medsql.model.progress import ProgressLines, TrainingBar
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def build_trainer(
     prepare_device(hardware)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware lists, tips and greetings
     on_terminal = sys.stderr.isatty()
-    progress = [] if on_terminal else [ProgressLines()]
+    progress = [TrainingBar(), ProgressLines(scores_only=True)] if on_terminal else [ProgressLines()]
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=1,
