@@ -83,7 +83,7 @@ def train(settings: TrainSettings, run: Run) -> float:
 
         validation = checkpoints.restore_best(module)
         saved = "model" if settings.lora.targets is None else "adapter"
-        save_model(module.model, run.folder / saved)
+        save_model(module.model, tokenizer, run.folder / saved)
 
         predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
         seconds = {"training": round(trained - started, 1), "test": round(time.perf_counter() - trained, 1)}

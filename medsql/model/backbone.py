@@ -59,6 +59,9 @@ def _load(checkpoint: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
     """Load a folder, a cached hub checkpoint without asking the network, or one from the hub."""
     folder = standin_folder() if checkpoint == STANDIN else Path(checkpoint).expanduser()
     if folder.is_dir():
+        if not any(folder.glob("*token*")) and not any(folder.glob("*.model")):
+            # transformers would make up an empty tokenizer for it, and say nothing
+            raise FileNotFoundError("the folder holds no tokenizer")
         return _from_pretrained(str(folder), dtype, local=True)
     if checkpoint.startswith((".", "/", "~")):
         raise FileNotFoundError("no such folder")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medsql.config import LoraSettings, SettingsError
 from medsql.errors import UserError
@@ -55,9 +55,13 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     return ParameterCount(trainable=sum(n for n, trained in sizes if trained), total=sum(n for n, _ in sizes))
 
 
-def save_model(model: PreTrainedModel | PeftModel, folder: Path) -> None:
-    """Write the adapter as PEFT does, or all weights of a model without one as transformers does."""
+def save_model(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the adapter as PEFT does, or all weights of a model without one as transformers does.
+
+    The tokenizer goes with it: either folder is then all that is needed beside the base.
+    """
     model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -66,7 +70,10 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
     Raises `UserError` of one line where the adapter is missing, damaged or made for another model.
     """
     try:
-        return PeftModel.from_pretrained(model, str(folder))
+        with warnings.catch_warnings():
+            # PEFT 0.21 reading what transformers 5 renamed
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*")
+            return PeftModel.from_pretrained(model, str(folder))
     except Exception as error:  # safetensors, json, PEFT and torch each raise their own
         reason = str(error).strip().splitlines()
         raise UserError(

@@ -57,6 +57,13 @@ def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small
     assert again.returncode == 0 and "finished already" in again.stdout
 
 
+def test_a_run_scores_as_it_did_when_it_ended(command, trained, tmp_path):
+    result = command("evaluate", "run=latest", "decode=greedy", "decode.max_new_tokens=6", "name=again")
+    assert result.returncode == 0, result.stderr
+    again = tmp_path / "outputs" / "again" / "predictions.jsonl"
+    assert again.read_text() == (trained / "predictions.jsonl").read_text()
+
+
 def test_an_adapter_scores_like_the_run_it_comes_from(command, trained, small, tmp_path):
     rows = ["split=validation", "rows=3", "decode=greedy", "decode.max_new_tokens=6", "trainer=cpu"]
     assert command("evaluate", "run=outputs/run", *rows).returncode == 0

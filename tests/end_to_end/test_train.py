@@ -107,8 +107,12 @@ def test_full_fine_tuning_saves_a_whole_model(command, training, tmp_path):
     run = record(tmp_path / "outputs" / "full")
     assert run["parameters"]["trainable"] == run["parameters"]["total"]
     assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "outputs" / "full" / "model")
-    scored = command("evaluate", "run=outputs/full", "rows=2", "trainer=cpu", "decode.max_new_tokens=4")
+    scored = command(
+        "evaluate", "run=outputs/full", "decode=greedy", "decode.max_new_tokens=6", "name=scored"
+    )
     assert scored.returncode == 0, scored.stderr
+    one, other = (tmp_path / "outputs" / name / "predictions.jsonl" for name in ("full", "scored"))
+    assert one.read_text() == other.read_text()
 
 
 def test_an_unnamed_run_is_named_by_what_it_is(command, training, tmp_path):

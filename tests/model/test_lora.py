@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from tiny import FULL, LORA, tiny_t5
+from tiny import FULL, LORA, tiny_t5, tiny_tokenizer
 from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 
 from medsql.config import LoraSettings, SettingsError
@@ -90,7 +90,7 @@ def test_an_adapter_comes_back_through_peft(tmp_path: Path) -> None:
             if "lora_B" in name:
                 parameter.normal_()
         expected = model(**INPUT).logits
-        save_model(model, tmp_path)
+        save_model(model, tiny_tokenizer(), tmp_path)
         loaded = PeftModel.from_pretrained(tiny_t5(), str(tmp_path)).eval()
         torch.testing.assert_close(loaded(**INPUT).logits, expected)
         torch.testing.assert_close(load_adapter(tiny_t5(), tmp_path).eval()(**INPUT).logits, expected)
@@ -101,7 +101,7 @@ def test_a_fully_tuned_model_comes_back_through_transformers(tmp_path: Path) -> 
     model = add_lora(tiny_t5(), FULL).eval()
     with torch.no_grad():
         model.shared.weight.add_(0.5)
-        save_model(model, tmp_path)
+        save_model(model, tiny_tokenizer(), tmp_path)
         loaded = AutoModelForSeq2SeqLM.from_pretrained(str(tmp_path)).eval()
         torch.testing.assert_close(loaded(**INPUT).logits, model(**INPUT).logits)
 
@@ -114,7 +114,7 @@ def test_unreadable_adapters_are_one_line(tmp_path: Path) -> None:
         return str(error.value)
 
     assert "nowhere" in message(tiny_t5(), tmp_path / "nowhere")
-    save_model(add_lora(tiny_t5(), LORA), tmp_path)
+    save_model(add_lora(tiny_t5(), LORA), tiny_tokenizer(), tmp_path)
     assert str(tmp_path) in message(tiny_t5(d_model=32), tmp_path), "made for another width"
     weights = tmp_path / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
