@@ -17,7 +17,7 @@ from medsql.composition import checked_settings, folder_name, quoted
 from medsql.errors import UserError
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RunBusy, check_folder
-from medsql.runs.table import print_runs
+from medsql.runs.table import print_folders
 
 
 @dataclass
@@ -64,10 +64,12 @@ class GridSweeper(BasicSweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         returns: list[JobReturn] = []
         size = self.max_batch_size or len(jobs)
-        for start in range(0, len(jobs), size):
-            batch = [job.overrides for job in jobs[start : start + size]]
-            returns += self.launcher.launch(batch, initial_job_idx=start)
-        print_runs([folder / job.name for job in jobs])
+        try:
+            for start in range(0, len(jobs), size):
+                batch = [job.overrides for job in jobs[start : start + size]]
+                returns += self.launcher.launch(batch, initial_job_idx=start)
+        finally:  # also where a launcher gives up, or the sweep is stopped
+            print_folders([folder / job.name for job in jobs])
         _raise_failures(jobs, returns, folder)
         return returns
 
@@ -91,7 +93,9 @@ class GridSweeper(BasicSweeper):
         for job in jobs:
             try:
                 config = self.hydra_context.config_loader.load_sweep_config(self.config, job.overrides)
-                check_folder(folder / job.name, identity(checked_settings(config, config.hydra)))
+                check_folder(
+                    folder / job.name, config.hydra.job.name, identity(checked_settings(config, config.hydra))
+                )
             except UserError as error:
                 raise type(error)(f"{job.name}: {error}") from error
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
-from medsql.composition import quoted
 from medsql.config import CompareSettings, SettingsError
 from medsql.door import door
 from medsql.runs.collect import newest, run_folders
 from medsql.runs.folder import read_record
-from medsql.runs.table import print_runs, print_scores
+from medsql.runs.table import print_folders
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +23,10 @@ def main(settings: CompareSettings, folder: Path) -> None:
     """Print what the folders recorded: a leaderboard of runs, and the scores of evaluations."""
     folders = _named(settings.runs) if settings.runs else _newest_pair()
     records = {folder: read_record(folder) or {} for folder in folders}
-    runs = [folder for folder, record in records.items() if record.get("kind") == "train"]
-    scored = [folder for folder, record in records.items() if record.get("kind") == "evaluate"]
-    if runs:
-        print_runs(_best_first(runs, records))
-    if scored:
-        print_scores(scored)
-        _warn_unlike([records[folder] for folder in scored])
+    scored = [folder for folder in folders if records[folder].get("kind") == "evaluate"]
+    runs = [folder for folder in folders if folder not in scored]
+    print_folders([*_best_first(runs, records), *scored])
+    _warn_unlike([records[folder] for folder in scored])
 
 
 def _named(names: list[str]) -> list[Path]:
@@ -81,10 +76,4 @@ def _warn_unlike(records: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    # Folders may be typed as they are; Hydra knows only key=value.
-    names = [argument for argument in sys.argv[1:] if Path(argument).exists() or "=" not in argument]
-    names = [name for name in names if not name.startswith("-")]
-    if names:
-        others = [argument for argument in sys.argv[1:] if argument not in names]
-        sys.argv[1:] = [f"runs=[{','.join(map(quoted, names))}]", *others]
     main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -27,6 +27,7 @@ from medsql.config import CompareSettings, EvaluateSettings, SettingsError, Trai
 from medsql.errors import UserError
 from medsql.runs.collect import of_run
 from medsql.runs.fingerprint import fingerprint, identity
+from medsql.runs.folder import busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -41,8 +42,32 @@ def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
     """
     settings = to_settings(config, SETTINGS[str(hydra.job.config_name)])
     if isinstance(settings, EvaluateSettings) and settings.run is not None:
-        return of_run(settings, explicit_keys(hydra.overrides.task))
-    return settings
+        settings = of_run(settings, explicit_keys(hydra.overrides.task))
+    return settings if isinstance(settings, CompareSettings) else with_paths(settings)
+
+
+def with_paths(settings: Any) -> Any:
+    """The settings with local paths made absolute. Raises `SettingsError` where nothing lies there."""
+    data, model = settings.data, settings.model
+    if data.source in ("jsonl", "mimicsql") or _looks_local(data.path):
+        data = replace(data, path=_existing("data.path", data.path))
+    if _looks_local(model.checkpoint) and not model.fallbacks:
+        model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
+    if isinstance(settings, EvaluateSettings) and settings.adapter is not None:
+        settings = replace(settings, adapter=_existing("adapter", settings.adapter))
+    return replace(settings, data=data, model=model)
+
+
+def _looks_local(path: str | None) -> bool:
+    """A hub name is never absolute; where a folder of that name lies here, that is what is meant."""
+    return path is not None and (path.startswith((".", "/", "~")) or Path(path).exists())
+
+
+def _existing(key: str, path: str) -> str:
+    located = Path(path).expanduser().absolute()
+    if not located.exists():
+        raise SettingsError(f"{key}={path}: no such file or folder")
+    return str(located)
 
 
 def to_settings(config: DictConfig, kind: type) -> Any:
@@ -62,10 +87,19 @@ def explicit_keys(overrides: Iterable[str]) -> set[str]:
 # --- names of folders -------------------------------------------------------------------------------
 
 
-def run_name(root: DictConfig) -> str:
-    """A single run's folder: its name, or the model, the data and the fingerprint. Raises `SettingsError`."""
+def run_folder(parent: str, root: DictConfig) -> str:
+    """A single run's folder, named by `name`, or by the model, the data and the fingerprint.
+
+    Hydra writes into it before the run itself can look: so whether this run may have it is checked here.
+    Raises `SettingsError`, `RunConflict` and `RunBusy`.
+    """
     settings = checked_settings(root, root.hydra)
-    return settings.name or f"{_label(settings)}-{fingerprint(identity(settings))[:8]}"
+    found = identity(settings)
+    folder = Path(parent, settings.name or f"{_label(settings)}-{fingerprint(found)[:8]}")
+    check_folder(folder, root.hydra.job.name, found)
+    if is_locked(folder):
+        raise busy(folder)
+    return str(folder)
 
 
 def _label(settings: TrainSettings | EvaluateSettings) -> str:
@@ -83,7 +117,7 @@ def sweep_name(root: DictConfig) -> str:
 
 def folder_name(text: str, longest: int = 120) -> str:
     """`text` as one path element; where it is too long, its end gives way to a hash of the whole."""
-    name = re.sub(r"[^\w=.,+\[\]-]+", "_", text)
+    name = re.sub(r"[^\w=.,+\[\]-]+", "_", text, flags=re.ASCII)
     if len(name) <= longest:
         return name
     return f"{name[: longest - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -103,7 +137,9 @@ def _times(factor: float, value: Any) -> Any:
 def register_resolvers() -> None:
     """The interpolations that `conf/` uses."""
     OmegaConf.register_new_resolver("medsql.times", _times, replace=True)
-    OmegaConf.register_new_resolver("medsql.run_name", lambda *, _root_: run_name(_root_), replace=True)
+    OmegaConf.register_new_resolver(
+        "medsql.run_folder", lambda parent, *, _root_: run_folder(parent, _root_), replace=True
+    )
     OmegaConf.register_new_resolver("medsql.sweep_name", lambda *, _root_: sweep_name(_root_), replace=True)
 
 
@@ -127,6 +163,8 @@ def user_error(error: Exception, kind: type) -> UserError | None:
             return cause
     if isinstance(error, HydraException | OmegaConfBaseException):
         return SettingsError(explain(error, kind))
+    if isinstance(error, ValueError) and str(error).startswith("Config group override"):
+        return SettingsError("a group takes an option, or as `logger` does a list of them: [] is none")
     if isinstance(error, OSError):
         return UserError(" ".join(f"{error.strerror or error}: {error.filename or ''}".split()).rstrip(": "))
     return None
@@ -165,8 +203,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
 
 def unknown_key(key: str, kind: type) -> str:
     """The line for a key that no setting has."""
-    closest = process.extractOne(key, known_keys(kind), scorer=_likeness)
-    return f"there is no setting {key}; did you mean {closest[0]}?"
+    closest = process.extractOne(key, known_keys(kind), scorer=_likeness, score_cutoff=60)
+    return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")
 
 
 def _likeness(one: str, other: str, **_: Any) -> float:

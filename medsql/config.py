@@ -38,7 +38,7 @@ def _check(condition: bool, message: str) -> None:
 
 def _check_name(name: str | None) -> None:
     _check(
-        name is None or re.fullmatch(r"[\w=.+-]+", name) is not None,
+        name is None or (re.fullmatch(r"[\w=.+-]+", name, re.ASCII) is not None and name.strip(".") != ""),
         f"name={name}: must be a folder's name, of letters, digits and any of _ = . + -",
     )
 
@@ -238,9 +238,7 @@ class TrainerSettings:
 
 @dataclass
 class CsvSettings:
-    """Metrics in the run folder's `metrics.csv`."""
-
-    file: str = "metrics.csv"
+    """Metrics in the run folder's `metrics.csv`; there is nothing to set."""
 
 
 @dataclass

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import hydra
@@ -16,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medsql.composition import CONF, SETTINGS, checked_settings, quoted, user_error
+from medsql.runs.folder import RunBusy, RunConflict
 
-PATHS = re.compile(r"^(run=|adapter=|data\.path=|model\.checkpoint=)([^'\"\[$].*[=,\[\]].*)$")
-"""An override whose value is a path that holds what Hydra reads as its own syntax."""
+PATHS = re.compile(r"^(run=|adapter=|data\.path=|model\.checkpoint=)(?!['\"\[$])(.*[^\w./~+-].*)$", re.ASCII)
+"""An override whose value is a path that Hydra reads as its own syntax, or does not read at all."""
 
 Task = Callable[[Any, Path], float | None]
 
@@ -36,7 +39,8 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             try:
                 return task(checked_settings(config, node), Path(node.runtime.output_dir))
             except Exception as error:
-                log_traceback(error)
+                if not isinstance(error, RunBusy | RunConflict):  # then the log is another run's
+                    log_traceback(error)
                 if node.mode != RunMode.MULTIRUN:
                     leave(error)
                 raise  # for the sweeper, which goes on with the other jobs
@@ -53,9 +57,12 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             # Threads that spin while they wait for one another make a step ten times slower, and more, as
             # soon as anything else runs on the machine; read by OpenMP when PyTorch is first imported.
             os.environ.setdefault("GOMP_SPINCOUNT", "0")
-            sys.argv[1:] = quote_paths(sys.argv[1:])
+            sys.argv[1:] = quote_paths(name_runs(sys.argv[1:]) if config_name == "compare" else sys.argv[1:])
+            signal.signal(signal.SIGTERM, _stop)
             try:
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
+            except KeyboardInterrupt:
+                sys.exit(128 + signal.SIGINT)
             except Exception as error:
                 leave(error)
 
@@ -63,6 +70,20 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does, so that it is recorded as interrupted; training stops by itself."""
+    sys.exit(128 + signum)
+
+
+def name_runs(arguments: list[str]) -> list[str]:
+    """`["a", "b"]` → `["runs=['a','b']"]`: folders to compare may be typed as they are."""
+    if any(argument.startswith("-") for argument in arguments):
+        return arguments
+    names = [argument for argument in arguments if Path(argument).exists() or "=" not in argument]
+    others = [argument for argument in arguments if argument not in names]
+    return [f"runs=[{','.join(map(quoted, names))}]", *others] if names else arguments
 
 
 def quote_paths(arguments: list[str]) -> list[str]:

@@ -6,12 +6,12 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from medsql.config import EvaluateSettings
+from medsql.config import EvaluateSettings, SettingsError
 from medsql.door import door
-from medsql.runs.collect import base_of
+from medsql.runs.collect import base_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
-from medsql.runs.predictions import log_prediction, write_predictions
+from medsql.runs.predictions import write_predictions
 from medsql.runs.table import print_scores
 
 
@@ -32,16 +32,18 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.data.splits import load_splits, pairs_digest
     from medsql.data.tokenized import tokenize_splits
     from medsql.model.backbone import load_backbone
-    from medsql.model.generation import output_bound, predict
+    from medsql.model.generation import log_prediction, output_bound, predict
     from medsql.model.lora import load_adapter
-    from medsql.model.training import prepare_device
+    from medsql.model.training import autocast, prepare_device
 
     device = prepare_device(settings.trainer)
     splits = load_splits(settings.data)
+    pairs = getattr(splits, settings.split)[: settings.rows]
+    if not pairs:
+        raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
     backbone = load_backbone(settings.model)
     data = tokenize_splits(splits, backbone.tokenizer, settings.data)
     model = load_adapter(backbone.model, Path(settings.adapter)) if settings.adapter else backbone.model
-    pairs = getattr(splits, settings.split)[: settings.rows]
     tuned = settings.run or settings.adapter
     run.note(
         model=backbone.record(),
@@ -53,13 +55,15 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         split=settings.split,
         data_sha256=pairs_digest(pairs),
         decode=asdict(settings.decode),
+        rows_changed_since_training=settings.run is not None and rows_changed(settings.run, splits.record),
     )
     started = time.perf_counter()
     rows, pad_id = getattr(data, settings.split), backbone.tokenizer.pad_token_id
     loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
     bound = output_bound(data.longest_target, settings.decode)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
-    predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
+    with autocast(settings.trainer):
+        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
     seconds = round(time.perf_counter() - started, 1)
     for pair, sql in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, sql)

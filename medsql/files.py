@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def content_digest(path: Path) -> str:
     for file in files:
         relative = file.relative_to(path).as_posix()
         if not any(part.startswith(".") for part in relative.split("/") if part != "."):
-            with file.open("rb") as opened:
-                digest.update(f"{relative}\0{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+            stat = file.stat()
+            digest.update(f"{relative}\0{_file_digest(file, stat.st_mtime_ns, stat.st_size)}\n".encode())
     return digest.hexdigest()
+
+
+@cache  # a sweep asks for the same files once a job
+def _file_digest(file: Path, mtime_ns: int, size: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -34,18 +34,19 @@ def train(settings: TrainSettings, run: Run) -> float:
     from medsql.data.module import PairsModule
     from medsql.data.splits import load_splits
     from medsql.data.tokenized import tokenize_splits
+    from medsql.loggers import log_results, open_loggers
     from medsql.model.backbone import load_backbone
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.generation import output_bound, predict
-    from medsql.model.loggers import log_results, open_loggers
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import TextToSQL
-    from medsql.model.training import build_trainer, fit
+    from medsql.model.training import autocast, build_trainer, fit, hardware_record
 
     splits = load_splits(settings.data)
     backbone = load_backbone(settings.model)
     tokenizer = backbone.tokenizer
     tokenized = tokenize_splits(splits, tokenizer, settings.data)
+    run.pin(checkpoint=backbone.checkpoint, rows=splits.record["sha256"])
     run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
 
     torch.manual_seed(settings.seed)  # of the adapters' first weights
@@ -77,6 +78,7 @@ def train(settings: TrainSettings, run: Run) -> float:
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
     with open_loggers(settings.logger, run) as loggers:
         trainer = build_trainer(settings.trainer, settings.optim, settings.validation, checkpoints, loggers)
+        run.note(hardware=hardware_record(trainer))
         started = time.perf_counter()
         fit(trainer, module, data, checkpoints)
         trained = time.perf_counter()
@@ -85,7 +87,8 @@ def train(settings: TrainSettings, run: Run) -> float:
         saved = "model" if settings.lora.targets is None else "adapter"
         save_model(module.model, tokenizer, run.folder / saved)
 
-        predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
+        with autocast(settings.trainer):
+            predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
         seconds = {"training": round(trained - started, 1), "test": round(time.perf_counter() - trained, 1)}
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
         facts |= {"decode": asdict(settings.decode)}
@@ -97,7 +100,7 @@ def train(settings: TrainSettings, run: Run) -> float:
             best_step=checkpoints.best_step,
             saved=saved,
             test=test,
-            seconds=seconds,
+            seconds_since_last_start=seconds,
         )
     return validation[settings.objective]
 

@@ -6,7 +6,7 @@ import pytest
 
 from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
 from medsql.config import SettingsError
-from medsql.door import quote_paths
+from medsql.door import name_runs, quote_paths
 
 NEEDS = {"mimicsql": ["data.path=somewhere"], "jsonl": ["data.path=somewhere"]}
 OPTIONS = [
@@ -133,6 +133,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("data=mimicsql", "needs data.path"),
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),
+        ("name=..", "name=..: must be a folder's name"),
         ("name=../up", "name=../up: must be a folder's name"),
         ("objective=test/exact_match", "objective=test/exact_match: choose one of val/loss"),
     ],
@@ -176,6 +177,12 @@ def test_folders_named_by_overrides_can_be_typed_as_values(composed, path):
     (override,) = quote_paths([f"run={path}"])
     assert composed("evaluate", override).run == path
     assert quote_paths([override]) == [override]
+
+
+def test_folders_to_compare_may_be_typed_as_they_are():
+    assert name_runs(["a", "b,c"]) == ["runs=['a','b,c']"]
+    assert name_runs(["--cfg", "job"]) == ["--cfg", "job"]
+    assert name_runs(["runs=[a]"]) == ["runs=[a]"]
 
 
 def test_in_a_sweep_commas_stay_what_they_are():

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from medsql.config import OptimSettings, SettingsError, ValidationSettings
+from medsql.config import OptimSettings, ValidationSettings
 from medsql.data.order import TrainingOrder
 from medsql.data.tokenized import TokenizedSplits
 
@@ -44,10 +44,6 @@ def collate(rows: list[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:
 
 class PairsModule(LightningDataModule):
     """Serves tokenised splits to Lightning; the whole run is one Lightning epoch of `total_batches`.
-
-    Where several processes share a run, each gets its part of every batch and no row twice, so a step
-    sees `batch_size * accumulate` rows on any hardware, and metrics count each row once. The trainer
-    must be built with `use_distributed_sampler=False`: Lightning's own would pad with repeated rows.
 
     Args:
         data: the tokenised splits.
@@ -89,10 +85,6 @@ class PairsModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The rest of the run from the trainer's step on; a fresh run starts at step 0."""
-        rank, ranks = self._place()
-        if self.optim.batch_size % ranks:
-            uneven = f"optim.batch_size={self.optim.batch_size} cannot be shared evenly by {ranks} devices"
-            raise SettingsError(f"{uneven}: choose a multiple, or another trainer.devices")
         step = self.trainer.global_step if self.trainer else 0
         order = TrainingOrder(
             rows=len(self.data.train),
@@ -100,17 +92,13 @@ class PairsModule(LightningDataModule):
             batches=self.total_batches,
             seed=self.seed,
             start=step * self.optim.accumulate,
-            rank=rank,
-            ranks=ranks,
         )
         return _loader(self.data.train, order, self.pad_id)
 
     def val_dataloader(self) -> list[DataLoader]:
         """[0] all validation rows, for the loss; [1] the first `generate_rows`, for generation, if any."""
         rows = self.data.validation
-        loss = _loader(
-            rows, _share(list(range(len(rows))), self.validation.batch_size, *self._place()), self.pad_id
-        )
+        loss = _loader(rows, _batches(list(range(len(rows))), self.validation.batch_size), self.pad_id)
         wanted = self.validation.generate_rows
         first = len(rows) if wanted is None else min(wanted, len(rows))
         return [loss, self._generation_loader(rows, first)] if first else [loss]
@@ -120,30 +108,21 @@ class PairsModule(LightningDataModule):
         return self._generation_loader(self.data.test, len(self.data.test))
 
     def _generation_loader(self, rows: datasets.Dataset, first: int) -> DataLoader:
-        return generation_loader(rows, first, self.decode_batch_size, self.pad_id, *self._place())
-
-    def _place(self) -> tuple[int, int]:
-        """This process's number and how many there are."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return generation_loader(rows, first, self.decode_batch_size, self.pad_id)
 
 
-def generation_loader(
-    rows: datasets.Dataset, first: int, batch_size: int, pad_id: int, rank: int = 0, ranks: int = 1
-) -> DataLoader:
+def generation_loader(rows: datasets.Dataset, first: int, batch_size: int, pad_id: int) -> DataLoader:
     """The `first` rows, longest input first: little padding, and what exceeds memory does so at once.
 
-    Batches are those of `collate`; their `index` says which rows they hold. Of `ranks` processes,
-    number `rank` gets its share of the rows.
+    Batches are those of `collate`; their `index` says which rows they hold.
     """
     lengths = [len(ids) for ids in rows["input_ids"][:first]]
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return _loader(rows, _share(order, batch_size, rank, ranks), pad_id)
+    return _loader(rows, _batches(order, batch_size), pad_id)
 
 
-def _share(order: list[int], batch_size: int, rank: int, ranks: int) -> list[list[int]]:
-    """One process's part of `order`, in batches; parts differ by a row at most and repeat none."""
-    part = order[rank::ranks]
-    return [part[start : start + batch_size] for start in range(0, len(part), batch_size)]
+def _batches(order: list[int], size: int) -> list[list[int]]:
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _loader(rows: datasets.Dataset, batches: TrainingOrder | list[list[int]], pad_id: int) -> DataLoader:

@@ -24,24 +24,13 @@ class TrainingOrder(Sampler[list[int]]):
 
     Args:
         rows: rows in the training data; the stream goes through `range(rows)` once an epoch.
-        batch_size: rows in a batch, all processes together.
+        batch_size: rows in a batch.
         batches: batches in the whole run, those before `start` included.
         seed: of the permutations.
         start: the first batch to yield.
-        rank: this process, of `ranks` that share each batch: it gets every `ranks`-th row of it.
-        ranks: processes that share each batch; the union of what they get is the batch.
     """
 
-    def __init__(
-        self,
-        rows: int,
-        batch_size: int,
-        batches: int,
-        seed: int,
-        start: int = 0,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
+    def __init__(self, rows: int, batch_size: int, batches: int, seed: int, start: int = 0) -> None:
         if rows < 1:
             raise ValueError(f"rows={rows}: an order needs at least one row")
         self.rows = rows
@@ -49,8 +38,6 @@ class TrainingOrder(Sampler[list[int]]):
         self.batches = batches
         self.seed = seed
         self.start = start
-        self.rank = rank
-        self.ranks = ranks
 
     def __len__(self) -> int:
         """All batches of the run, also when starting late: on resuming, Lightning restores how many
@@ -61,8 +48,7 @@ class TrainingOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         stream = self._stream(self.start * self.batch_size)
         for _ in range(self.start, self.batches):
-            batch = [next(stream) for _ in range(self.batch_size)]
-            yield batch[self.rank :: self.ranks]
+            yield [next(stream) for _ in range(self.batch_size)]
 
     def _stream(self, position: int) -> Iterator[int]:
         """The endless stream from `position` on."""

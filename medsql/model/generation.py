@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medsql.config import DecodeSettings
+from medsql.data.pairs import Pair
 from medsql.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def output_bound(longest_target: int, decode: DecodeSettings) -> int:
@@ -68,6 +72,13 @@ def predict(
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error
     return [outputs[row] for row in sorted(outputs)]
+
+
+def log_prediction(pair: Pair, prediction: str, longest: int = 300) -> None:
+    """Log a prediction for a person to read; a model that has learnt little writes to its bound."""
+    if len(prediction) > longest:
+        prediction = f"{prediction[:longest]}… ({len(prediction)} characters)"
+    log.info("question:  %s\n  gold:      %s\n  predicted: %s", pair.question, pair.sql, prediction)
 
 
 @contextmanager

@@ -26,8 +26,7 @@ from medsql.config import DecodeSettings, OptimSettings
 from medsql.data.pairs import Pair
 from medsql.errors import UserError
 from medsql.metrics.streaming import ExactMatch, TokenOverlapScores
-from medsql.model.generation import generate_sql
-from medsql.runs.predictions import log_prediction
+from medsql.model.generation import generate_sql, log_prediction
 
 LOG_EVERY_STEPS = 10
 """Optimisation steps that one logged training loss is the mean over."""

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -101,6 +101,21 @@ def _out_of_memory(trainer: pl.Trainer) -> str:
         "optim.accumulate by the same factor (less memory, same rows a step), or lower "
         "validation.batch_size, decode.batch_size or data.max_input_tokens"
     )
+
+
+def hardware_record(trainer: pl.Trainer) -> dict[str, Any]:
+    """What `auto` came to: the device, the precision, and PyTorch's threads."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    record = {"device": name, "precision": trainer.precision, "threads": torch.get_num_threads()}
+    log.info("on %s, precision %s, %d threads", *record.values())
+    return record
+
+
+def autocast(hardware: TrainerSettings) -> torch.autocast:
+    """The precision of training, for generation outside of it."""
+    kind = prepare_device(hardware).type
+    return torch.autocast(kind, torch.bfloat16, enabled=_precision(hardware) == "bf16-mixed")
 
 
 def _precision(hardware: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medsql.config import DataSettings, EvaluateSettings, ModelSettings, SettingsError
+from medsql.errors import UserError
 from medsql.runs.folder import RECORD, read_record
+
+log = logging.getLogger(__name__)
 
 ROOTS = ("outputs", "multirun")
 """Where runs land unless told otherwise, below the working folder."""
@@ -18,8 +22,12 @@ OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens")
 
 def run_folders(*roots: str | Path) -> list[Path]:
     """All run folders at or below the given ones (default: `ROOTS`), oldest start first."""
-    records = [path for root in roots or ROOTS for path in Path(root).rglob(RECORD)]
-    started = {path.parent: (read_record(path.parent) or {}).get("started", "") for path in records}
+    started = {}
+    for folder in (path.parent for root in roots or ROOTS for path in Path(root).rglob(RECORD)):
+        try:
+            started[folder] = (read_record(folder) or {}).get("started", "")
+        except UserError as error:
+            log.warning("passed over: %s", error)
     return sorted(started, key=lambda folder: started[folder])
 
 
@@ -49,6 +57,19 @@ def finished_run(run: str) -> tuple[Path, dict[str, Any]]:
 def base_of(run: str | None) -> str | None:
     """The checkpoint that a run fine-tuned."""
     return None if run is None else str(finished_run(run)[1]["model"]["checkpoint"])
+
+
+def rows_changed(run: str, data: dict[str, Any]) -> bool:
+    """Whether the source that a run was trained on has other rows by now, which is logged.
+
+    Its splits are then other ones too, and rows to be scored may be among those trained on.
+    """
+    trained = finished_run(run)[1]["data"]
+    same_source = all(trained[key] == data[key] for key in ("source", "path", "split"))
+    changed = same_source and trained["sha256"]["train"] != data["sha256"]["train"]
+    if changed:
+        log.warning("the training rows are not those of %s: what is scored may have been trained on", run)
+    return changed
 
 
 def of_run(settings: EvaluateSettings, explicit: set[str]) -> EvaluateSettings:

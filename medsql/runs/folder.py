@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 RECORD = "run.json"
 LOCK = ".lock"
+PATIENCE = 1.0
+"""Seconds to wait for the lock: `is_locked` in another process holds it for an instant."""
+
 PACKAGES = ("medsql", "torch", "transformers", "peft", "lightning", "datasets", "hydra-core", "tokenizers")
 
 
@@ -49,6 +52,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise UserError(f"{folder} cannot be a run's folder: a file is in the way") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}): move it away to start the run afresh") from error
     if not isinstance(record, dict) or "state" not in record:
@@ -56,9 +61,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record
 
 
-def check_folder(folder: Path, identity: Identity) -> dict[str, Any] | None:
-    """The folder's record if it is of this identity, `None` if it is empty. Raises `RunConflict`."""
+def check_folder(folder: Path, kind: str, identity: Identity) -> dict[str, Any] | None:
+    """The folder's record, `None` where it has none. Raises `RunConflict` where it is of another run."""
     record = read_record(folder)
+    if record is not None and record.get("kind") != kind:
+        raise RunConflict(
+            f"{folder} holds a run of another kind ({record.get('kind')}): choose another name="
+        )
     if record is not None and record.get("fingerprint") != fingerprint(identity):
         keys = "; ".join(difference(record.get("identity", {}), identity))
         raise RunConflict(f"{folder} holds a run of another configuration ({keys}): choose another name=")
@@ -75,6 +84,11 @@ def is_locked(folder: Path) -> bool:
         return True
     except OSError:  # no such folder, or one that cannot be written to
         return False
+
+
+def busy(folder: Path) -> RunBusy:
+    """The error of a run that another process is at work on."""
+    return RunBusy(f"{folder}: this run is running elsewhere, in another process")
 
 
 class Run:
@@ -99,11 +113,11 @@ class Run:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire(timeout=PATIENCE)
         except Timeout:
-            raise RunBusy(f"{self.folder}: this run is running elsewhere, in another process") from None
+            raise busy(self.folder) from None
         try:
-            self._begin(check_folder(self.folder, self.identity))
+            self._begin(check_folder(self.folder, self.kind, self.identity))
         except BaseException:
             self._lock.release()
             raise
@@ -125,7 +139,7 @@ class Run:
             "identity": self.identity,
             "settings": self.settings,
             "environment": environment(),
-        } | ({"started": earlier["started"]} if earlier else {})
+        } | {key: earlier[key] for key in ("started", "pinned") if earlier and key in earlier}
         self._write()
 
     def __exit__(
@@ -149,6 +163,20 @@ class Run:
     def objective(self) -> float | None:
         """What the run gave back, once it is finished."""
         return self.record.get("objective")
+
+    def pin(self, **facts: Any) -> None:
+        """Record what a run must find again when it goes on. Raises `RunConflict` where it does not.
+
+        The settings may leave it open, as where a fallback was loaded or a hub data set has changed.
+        """
+        pinned = self.record.get("pinned", {})
+        changed = difference(pinned, pinned | facts) if pinned else []
+        if changed:
+            raise RunConflict(
+                f"{self.folder} cannot go on, it was started with another {'; '.join(changed)}: "
+                "bring that back, or choose another name="
+            )
+        self.note(pinned=facts)
 
     def note(self, **facts: Any) -> None:
         """Merge facts into the record and write it."""

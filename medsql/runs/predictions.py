@@ -39,13 +39,6 @@ def write_predictions(
     return metrics
 
 
-def log_prediction(pair: Pair, prediction: str, longest: int = 300) -> None:
-    """Log a prediction for a person to read; a model that has learnt little writes to its bound."""
-    if len(prediction) > longest:
-        prediction = f"{prediction[:longest]}… ({len(prediction)} characters)"
-    log.info("question:  %s\n  gold:      %s\n  predicted: %s", pair.question, pair.sql, prediction)
-
-
 def values_of(metrics: dict[str, Any]) -> dict[str, float]:
     """`{"split": "test", "exact_match": {"value": 0.3, …}, …}` → `{"test/exact_match": 0.3, …}`."""
     scores = {name: score for name, score in metrics.items() if isinstance(score, dict) and "value" in score}

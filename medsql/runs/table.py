@@ -20,6 +20,17 @@ PLAIN_WIDTH = 140
 Row = tuple[str, ...]
 
 
+def print_folders(folders: Sequence[Path]) -> None:
+    """Runs as one table, evaluations as another, each in the order given."""
+    kinds = {folder: (read_record(folder) or {}).get("kind") for folder in folders}
+    scored = [folder for folder in folders if kinds[folder] == "evaluate"]
+    runs = [folder for folder in folders if folder not in scored]
+    if runs:
+        print_runs(runs)
+    if scored:
+        print_scores(scored)
+
+
 def print_runs(folders: Sequence[Path]) -> None:
     """One line a run: what came out and what it cost; below, where they lie."""
     parent = common_parent(folders)
@@ -80,7 +91,7 @@ def common_parent(folders: Sequence[Path]) -> Path:
 def show(table: Table) -> None:
     """Print a table, at the terminal's width or, into a file or pipe, at a fixed one."""
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    Console(width=width, soft_wrap=False).print(table)
+    Console(width=width, markup=False, highlight=False).print(table)
 
 
 def state_of(folder: Path, record: dict[str, Any]) -> str:

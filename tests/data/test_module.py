@@ -9,7 +9,7 @@ from datasets import Dataset
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from medsql.config import OptimSettings, SettingsError, ValidationSettings
+from medsql.config import OptimSettings, ValidationSettings
 from medsql.data.module import PairsModule, collate, generation_loader
 from medsql.data.tokenized import TokenizedSplits
 
@@ -56,9 +56,9 @@ def pairs_module(
     )
 
 
-def at(module, step=0, rank=0, ranks=1):
+def at(module, step=0):
     """The module as a trainer at this step, in this process, would hold it."""
-    module.trainer = SimpleNamespace(global_step=step, global_rank=rank, world_size=ranks)
+    module.trainer = SimpleNamespace(global_step=step)
     return module
 
 
@@ -154,32 +154,6 @@ def test_a_generation_loader_needs_no_module():
 
 
 # Several processes
-
-
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_processes_share_validation_and_test_rows_without_repeating_any(ranks):
-    modules = [at(pairs_module(), rank=rank, ranks=ranks) for rank in range(ranks)]
-    for loaders, rows in (
-        ([module.val_dataloader()[0] for module in modules], 5),
-        ([module.val_dataloader()[1] for module in modules], 5),
-        ([module.test_dataloader() for module in modules], 3),
-    ):
-        assert sorted(row for loader in loaders for batch in indices(loader) for row in batch) == list(
-            range(rows)
-        )
-
-
-def test_two_processes_train_on_the_rows_of_one():
-    alone = indices(pairs_module().train_dataloader())
-    parts = [indices(at(pairs_module(), rank=rank, ranks=2).train_dataloader()) for rank in range(2)]
-    assert [sorted(one + other) for one, other in zip(*parts, strict=True)] == [
-        sorted(batch) for batch in alone
-    ]
-
-
-def test_a_batch_that_devices_cannot_share_evenly_is_refused():
-    with pytest.raises(SettingsError, match=r"optim\.batch_size=2 cannot be shared evenly by 3 devices"):
-        at(pairs_module(), ranks=3).train_dataloader()
 
 
 # Under Lightning's trainer

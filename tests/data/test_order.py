@@ -43,14 +43,6 @@ def test_a_batch_larger_than_the_data_goes_on_with_the_next_epoch():
     assert len(batch) == 7 and sorted(batch[:3]) == sorted(batch[3:6]) == [0, 1, 2]
 
 
-def test_processes_share_each_batch_without_repeating_a_row():
-    whole = list(TrainingOrder(rows=9, batch_size=4, batches=6, seed=3))
-    parts = [list(TrainingOrder(rows=9, batch_size=4, batches=6, seed=3, rank=r, ranks=2)) for r in range(2)]
-    for batch, one, other in zip(whole, *parts, strict=True):
-        assert len(one) == len(other) == 2
-        assert sorted(one + other) == sorted(batch)
-
-
 def test_the_order_is_the_same_on_every_machine():
     """Recorded once: another NumPy must not silently change what a seed means."""
     order = TrainingOrder(rows=5, batch_size=5, batches=2, seed=42)

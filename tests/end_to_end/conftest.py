@@ -62,6 +62,7 @@ def training(small: list[str]) -> list[str]:
         "optim.accumulate=2",
         "validation.every_steps=5",
         "validation.generate_rows=4",
+        "objective=val/loss",
     ]
 
 

@@ -10,7 +10,8 @@ from end_to_end_tools import record, run_command
 @pytest.fixture(scope="module")
 def finished(training, tmp_path_factory):
     cwd = tmp_path_factory.mktemp("finished")
-    result = run_command("train", *training, "optim.max_steps=10", "data.prompt=schema", "name=run", cwd=cwd)
+    strong = ["optim.max_steps=20", "optim.lr=0.1"]  # enough to change what is generated
+    result = run_command("train", *training, *strong, "data.prompt=schema", "name=run", cwd=cwd)
     assert result.returncode == 0, result.stderr
     return cwd
 
@@ -69,7 +70,10 @@ def test_an_adapter_scores_like_the_run_it_comes_from(command, trained, small, t
     assert command("evaluate", "run=outputs/run", *rows).returncode == 0
     by_adapter = command("evaluate", *small, "data.prompt=schema", f"adapter={trained / 'adapter'}", *rows)
     assert by_adapter.returncode == 0, by_adapter.stderr
-    one, other = evaluations(tmp_path)
+    zero_shot = command("evaluate", *small, "data.prompt=schema", *rows)
+    assert zero_shot.returncode == 0, zero_shot.stderr
+    one, other, without = evaluations(tmp_path)
+    assert (one / "predictions.jsonl").read_text() != (without / "predictions.jsonl").read_text()
     assert (one / "predictions.jsonl").read_text() == (other / "predictions.jsonl").read_text()
     assert record(one)["scores"]["n"] == 3
     assert record(one)["scores"]["rows_in_split"] == 10
@@ -92,6 +96,7 @@ def test_other_rows_keep_the_prompt_the_run_was_trained_with(command, trained, p
         (["run=latest"], "no finished run"),
         (["run=/nowhere"], "not the folder of a training run"),
         (["split=tset"], "choose one of train"),
+        (["adapter=/nowhere"], "adapter=/nowhere: no such file or folder"),
         (["run=latest", "model=mini"], "model= contradicts run=latest"),
         (["run=latest", "adapter=x"], "adapter= contradicts run=latest"),
     ],
@@ -100,6 +105,18 @@ def test_what_cannot_be_scored_is_said_in_one_line(command, tmp_path, arguments,
     result = command("evaluate", *arguments)
     assert result.returncode == 1
     assert result.stderr.startswith("medsql: ") and result.stderr.count("\n") == 1 and says in result.stderr
+
+
+def test_rows_that_changed_since_training_are_said_to_have(command, training, pairs, tmp_path):
+    own = tmp_path / "own.jsonl"
+    own.write_text(pairs.read_text())
+    quick = ["optim.max_steps=1", f"data.path={own}", "name=run"]
+    assert command("train", *training, *quick).returncode == 0
+    own.write_text("".join(pairs.read_text().splitlines(keepends=True)[:40]))
+    result = command("evaluate", "run=latest", "decode.max_new_tokens=2", "trainer=cpu")
+    assert result.returncode == 0, result.stderr
+    assert "may have been trained on" in result.stdout
+    assert [record(folder)["rows_changed_since_training"] for folder in evaluations(tmp_path)] == [True]
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated"])

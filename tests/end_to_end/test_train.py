@@ -31,7 +31,7 @@ def test_a_run_is_a_folder_that_says_everything_about_it(finished, checkpoint):
     assert run["steps"] == 60
     assert run["parameters"]["trainable"] < run["parameters"]["total"]
     assert run["data"]["rows"] == {"train": 38, "validation": 10, "test": 12}
-    assert run["objective"] == run["validation"]["val/exact_match"]
+    assert run["objective"] == run["validation"]["val/loss"]
     assert run["model"] == {"checkpoint": str(checkpoint), "failures": {}, "standin": False}
     assert run["settings"]["lora"]["alpha"] == 2 * run["settings"]["lora"]["r"]
 
@@ -59,17 +59,18 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused_its_folder(finis
     folder, _ = finished
     run = record(folder)
     command = partial(run_command, cwd=folder.parent.parent)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    before = {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
     again = command("train", *training, "name=run")
     assert again.returncode == 0
     assert "finished already" in again.stdout
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*.safetensors")} == before
     assert record(folder) == run
 
+    everything = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     other = command("train", *training, "name=run", "lora.r=4")
     assert other.returncode == 1
     assert "lora.r: 16 there, 4 here" in other.stderr and other.stderr.count("\n") == 1
-    assert record(folder) == run
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == everything
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
@@ -99,6 +100,23 @@ def test_a_second_terminal_is_told_that_the_run_is_running(start, command, train
     assert second.returncode == 75
     assert "running elsewhere" in second.stderr
     assert first.poll() is None
+
+
+def test_a_run_stopped_while_it_is_scored_goes_on_there(finished, start, command, training, tmp_path):
+    undisturbed, _ = finished
+    folder = tmp_path / "outputs" / "late"
+    process = start("train", *training, "name=late")
+    wait_for((folder / "adapter" / "adapter_config.json").exists, process)
+    process.terminate()
+    process.communicate(timeout=60)
+    if record(folder)["state"] == "finished":
+        pytest.skip("it was done before the signal came")
+    assert process.returncode == 143
+    assert record(folder)["state"] == "interrupted"
+    result = command("train", *training, "name=late")
+    assert result.returncode == 0, result.stderr
+    assert adapter_difference(undisturbed, folder) == 0
+    assert (folder / "metrics.csv").read_text() == (undisturbed / "metrics.csv").read_text()
 
 
 def test_full_fine_tuning_saves_a_whole_model(command, training, tmp_path):
@@ -149,7 +167,8 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(command, training, 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["data.path=/nowhere.jsonl"], "/nowhere.jsonl"),
+        (["data.path=/nowhere.jsonl"], "data.path=/nowhere.jsonl: no such file or folder"),
+        (["logger=null"], "[] is none"),
         (["model.checkpoint=/nowhere", "model.fallbacks=[/nor/here]"], "/nor/here"),
         (["lora.targets=[nonsense]"], "nonsense"),
         (["trainer=gpu"], "GPU"),

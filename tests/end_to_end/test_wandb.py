@@ -92,6 +92,16 @@ def test_a_run_that_goes_on_is_the_same_run(start, command, training, tmp_path):
     assert resumed["exit_code"] == 0
 
 
+def test_without_an_account_the_way_out_is_named(command, training, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    result = command("train", *training, "logger=wandb", "name=run")
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("medsql: W&B: ") and last.endswith("logger.wandb.mode=offline needs no account")
+
+
 def test_without_its_logger_wandb_is_not_imported(tmp_path, training):
     script = "import sys; from medsql.train import main\nmain()\nprint('wandb' in sys.modules)"
     command = [sys.executable, "-c", script, *training, "optim.max_steps=1"]

@@ -53,7 +53,23 @@ def test_another_configuration_is_refused_with_the_keys(tmp_path):
         pass
     assert read_record(tmp_path)["identity"]["lora.r"] == 8
     with pytest.raises(RunConflict):
-        check_folder(tmp_path, {"seed": 1})
+        check_folder(tmp_path, "train", {"seed": 1})
+
+
+def test_a_run_of_another_kind_keeps_its_folder(tmp_path):
+    with start(tmp_path):
+        pass
+    with pytest.raises(RunConflict, match=r"another kind \(train\)"):
+        check_folder(tmp_path, "evaluate", {"seed": 42})
+
+
+def test_what_a_run_was_started_with_must_be_there_when_it_goes_on(tmp_path):
+    with start(tmp_path) as run:
+        run.pin(checkpoint="a", rows={"train": "1"})
+    with start(tmp_path) as run:
+        run.pin(checkpoint="a", rows={"train": "1"})
+    with pytest.raises(RunConflict, match="checkpoint: a there, b here"), start(tmp_path) as run:
+        run.pin(checkpoint="b", rows={"train": "1"})
 
 
 def hold(folder, entered):

@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from medsql.config import VALIDATION_METRICS, LoggerSettings, WandbSettings
+from medsql.errors import UserError
 from medsql.files import write_text
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import Run
@@ -67,7 +68,7 @@ def open_loggers(settings: LoggerSettings, run: Run) -> Iterator[list[Logger]]:
     """The loggers of a run; leaving the context closes them, as failed where an error passes through."""
     loggers: list[Logger] = []
     if settings.csv is not None:
-        loggers.append(CsvLogger(run.folder / settings.csv.file))
+        loggers.append(CsvLogger(run.folder / "metrics.csv"))
     if settings.wandb is None:
         yield loggers
         return
@@ -82,7 +83,8 @@ def open_loggers(settings: LoggerSettings, run: Run) -> Iterator[list[Logger]]:
 
 def _wandb_logger(settings: WandbSettings, run: Run) -> Any:
     """One W&B run for this run folder, the same again when the run goes on."""
-    from lightning.pytorch.loggers import WandbLogger  # imports wandb, which takes a second
+    import wandb  # takes a second
+    from lightning.pytorch.loggers import WandbLogger
 
     group = settings.group or sweep_of(run.folder)
     logger = WandbLogger(
@@ -97,6 +99,12 @@ def _wandb_logger(settings: WandbSettings, run: Run) -> Any:
         save_dir=run.folder,
         config=flatten(run.settings),
     )
+    try:
+        logger.experiment  # noqa: B018  connects
+    except wandb.errors.Error as error:
+        raise UserError(
+            f"W&B: {' '.join(str(error).split())}; logger.wandb.mode=offline needs no account"
+        ) from error
     run.note(wandb={"id": logger.experiment.id, "group": group, "mode": settings.mode})
     return logger
 
