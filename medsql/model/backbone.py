@@ -50,9 +50,8 @@ def load_backbone(settings: ModelSettings) -> Backbone:
             continue
         return Backbone(model, tokenizer, checkpoint, failures, is_standin=checkpoint == STANDIN)
     reasons = "; ".join(f"{checkpoint}: {reason}" for checkpoint, reason in failures.items())
-    raise SettingsError(
-        f"model={settings.name}: no checkpoint loads; {reasons}; model=mini needs no download"
-    )
+    cure = "; model=mini is bundled and needs no download" if settings.name != "mini" else ""
+    raise SettingsError(f"model={settings.name}: no checkpoint loads; {reasons}{cure}")
 
 
 def _load(checkpoint: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
