@@ -1,0 +1,1 @@
+"""How fast medsql is beside the obvious alternatives: `python -m benchmarks`."""

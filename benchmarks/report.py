@@ -1,0 +1,166 @@
+"""The comparisons as one table, on the terminal and on a page of the documentation."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Self
+
+from rich.table import Table
+
+from benchmarks.timing import Comparison
+from medsql.files import write_text
+from medsql.runs.folder import environment
+from medsql.runs.table import show
+
+COLUMNS = ("measured", "beside", "ratio", "pairs", "medsql", "the other", "unit")
+
+PAGE = """# Benchmarks
+
+Written by `make bench`, which runs `python -m benchmarks`, on {date}.
+
+{place}
+
+{table}
+
+{remarks}
+
+A **ratio** is medsql's figure over that of what stands beside it: the median over pairs of neighbouring
+runs, and in brackets the lowest and the highest pair. The figures of either side are the median of its
+runs, and in brackets the best. Runs alternate, A B A B …, both in one process or both as processes of
+their own, with the same number of PyTorch threads, on the CPU, in float32.
+
+All figures are wall-clock time, and whatever else the machine does is in them. A load average near the
+number of cores before the start, or a wide bracket, says that they are rough. Ratios suffer less than
+absolute figures; one whose bracket holds 1 says that no difference was seen.
+
+## What is measured
+
+**Configuration error answered.** The whole command `python -m medsql.train lora.rr=8`, which ends with one
+line, beside the whole command `python -c "import hydra"`, which nothing built on Hydra can undercut.
+
+**Command to first training step.** `python -m medsql.train` on the bundled model and all 1,600 training
+rows, tokenised by an earlier run, beside `python -c "import torch, transformers, peft, lightning,
+datasets"`. With `optim.max_steps=1 validation.every_steps=1 data.validation_rows=1
+validation.generate_rows=0` a checkpoint is written right behind the first step, and the time of that file
+is taken. One row's validation and the writing are in it, so the step itself was earlier.
+
+**Scoring.** `medsql.model.generation.predict`, which `medsql.evaluate` calls, in its default batches (up to
+64 rows greedily, 32 with 4 beams), beside one call of `model.generate` for each question, as in the
+published experiment; both with a key-value cache and the same bound on the output. Rows: the first {rows}
+test rows of `data=synthetic`, `question` prompt. Model: the bundled stand-in, a T5 of about a million
+weights, all of them trained for {lesson_steps} steps before the clock starts. Random weights would
+run every output to the bound, which flatters batches. After this lesson outputs are shaped like queries,
+though seldom right, and end at different lengths; a batch takes as long as its longest.
+
+**Training.** medsql's module, data module, trainer and CSV log beside `transformers.Seq2SeqTrainer` with
+`DataCollatorForSeq2Seq`, both with the published hyperparameters (`experiment=optimized`: batches of 2,
+accumulated over 2, AdamW, LoRA with r = 16, label smoothing 0.05), from the same weights, on the same rows
+in the same order. The clock runs from the end of step {warm_up} to that of the last ({steps});
+set-up, validation and checkpoints are outside. The stand-in is so small that what a loop does beside the
+model's own work weighs more than with any model of use: differences shrink as models grow. The two draw
+dropout differently, so that they compute the same is checked in a further run of {checked_steps}
+steps without it: the losses on 32 validation rows must agree to {tolerance:g} of their size. One thing is
+set back for that: with accumulation, current transformers weight the batches of a step by their tokens,
+where the published run's version, and medsql, take their mean.
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and on what the figures came about."""
+
+    machine: str
+    threads: int
+    load: float
+    commit: str
+    versions: str
+
+    @classmethod
+    def here(cls, threads: int) -> Self:
+        """`load` is that of the minute before: other work on the machine."""
+        found = environment()
+        versions = ", ".join(
+            f"{name} {found['packages'][name]}" for name in ("torch", "transformers", "peft", "lightning")
+        )
+        return cls(
+            machine=f"{_processor()}, {found['cpus']} cores",
+            threads=threads,
+            load=os.getloadavg()[0],
+            commit=found["git_commit"] or "none",
+            versions=f"Python {found['python']}, {versions}",
+        )
+
+    def lines(self) -> list[str]:
+        return [
+            f"machine: {self.machine}; load average before: {self.load:.1f}",
+            f"PyTorch threads: {self.threads}; {self.versions}",
+            f"commit: {self.commit}",
+        ]
+
+
+def print_table(comparisons: list[Comparison], place: Place) -> None:
+    """The comparisons, what else was found, and where they were made."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column, overflow="fold")
+    for comparison in comparisons:
+        table.add_row(*_row(comparison))
+    show(table)
+    print("\n".join([*_remarks(comparisons), *place.lines()]))
+
+
+def write_page(path: Path, comparisons: list[Comparison], place: Place) -> None:
+    """The documentation's page; until it is whole the old one stays."""
+    from benchmarks import (
+        scoring,
+        training,
+    )  # they import PyTorch, which is not wanted before start-up's turn
+
+    lines = [COLUMNS, tuple("---" for _ in COLUMNS), *map(_row, comparisons)]
+    page = PAGE.format(
+        date=date.today().isoformat(),
+        place=_bullets(place.lines()),
+        table="\n".join(f"| {' | '.join(line)} |" for line in lines),
+        remarks=_bullets(_remarks(comparisons)),
+        rows=scoring.ROWS,
+        lesson_steps=scoring.LESSON_STEPS,
+        warm_up=training.WARM_UP,
+        steps=", ".join(f"{steps} in the `{prompt}` prompt" for prompt, steps in training.STEPS.items()),
+        checked_steps=training.CHECKED_STEPS,
+        tolerance=training.TOLERANCE,
+    )
+    write_text(path, page)
+
+
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    kind, best = ("time", min) if comparison.unit == "s" else ("speed", max)
+    low, high = min(comparison.ratios), max(comparison.ratios)
+    medsql, other = (
+        f"{middle:.3g} ({best(figures):.3g})"
+        for middle, figures in zip(comparison.medians, zip(*comparison.figures, strict=True), strict=True)
+    )
+    ratio = f"{comparison.ratio:.2f} × the {kind} ({low:.2f}–{high:.2f})"
+    pairs = str(len(comparison.figures))
+    return (comparison.what, comparison.other, ratio, pairs, medsql, other, comparison.unit)
+
+
+def _remarks(comparisons: list[Comparison]) -> list[str]:
+    return [f"{comparison.what}: {comparison.remark}" for comparison in comparisons if comparison.remark]
+
+
+def _bullets(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _processor() -> str:
+    """The processor's name; where Linux's list lacks it, what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

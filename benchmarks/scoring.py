@@ -1,0 +1,102 @@
+"""Scoring speed: medsql's batched generation beside the report's loop of one question at a time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from benchmarks.materials import load, train
+from benchmarks.timing import Comparison, alternate, say
+from medsql.config import DecodeSettings
+from medsql.data.module import generation_loader
+from medsql.data.tokenized import TokenizedSplits
+from medsql.model.generation import output_bound, predict
+
+ROWS = 32
+DECODE = (DecodeSettings(num_beams=1, batch_size=64), DecodeSettings(num_beams=4, batch_size=32))
+"""As in `conf/decode/`."""
+
+# Random weights would run every output to the bound, which flatters batches: all rows end together. So
+# all weights are trained until outputs are shaped like queries, and short and long ones mix as in use.
+LESSON_STEPS = 160
+LESSON = (
+    "lora=none",
+    "optim.lr=3e-3",
+    "optim.batch_size=16",
+    "optim.epochs=2",
+    f"optim.max_steps={LESSON_STEPS}",
+    "data.validation_rows=16",
+)
+
+
+def measure() -> list[Comparison]:
+    say("training the model that is scored")
+    materials = load(*LESSON)
+    model = materials.model()
+    with TemporaryDirectory() as folder:
+        train(materials, model, Path(folder))
+    return [
+        Contest(model.eval(), materials.tokenizer, materials.tokenized, decode).hold() for decode in DECODE
+    ]
+
+
+@dataclass
+class Contest:
+    """One way of decoding, and what each side predicted last for the first test rows."""
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    data: TokenizedSplits
+    decode: DecodeSettings
+    batched: list[str] = field(default_factory=list)
+    one_by_one: list[str] = field(default_factory=list)
+
+    def hold(self) -> Comparison:
+        what = "scoring, greedy" if self.decode.num_beams == 1 else f"scoring, {self.decode.num_beams} beams"
+        figures = alternate(what, self._medsql, self._report, times=3)
+        return Comparison(what, "one at a time", "queries/s", figures, self._agreement())
+
+    @property
+    def bound(self) -> int:
+        return output_bound(self.data.longest_target, self.decode)
+
+    def _medsql(self) -> float:
+        started = time.perf_counter()
+        size, pad_id = self.decode.batch_size, self.tokenizer.pad_token_id
+        loader = generation_loader(self.data.test, ROWS, size, pad_id)
+        self.batched = predict(self.model, self.tokenizer, loader, self.decode, self.bound)
+        return ROWS / (time.perf_counter() - started)
+
+    def _report(self) -> float:
+        """The report's section 8.2, with this bound in place of its 512."""
+        started = time.perf_counter()
+        beams = {"early_stopping": True} if self.decode.num_beams > 1 else {}
+        self.one_by_one = []
+        for prompt in self.data.test["input_ids"][:ROWS]:
+            input_ids = torch.tensor([prompt])
+            with torch.no_grad():
+                output = self.model.generate(  # type: ignore[operator]  # PEFT hides its type
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    max_length=self.bound + 1,  # counts the start token
+                    num_beams=self.decode.num_beams,
+                    **beams,
+                )
+            self.one_by_one += self.tokenizer.batch_decode(output, skip_special_tokens=True)
+        return ROWS / (time.perf_counter() - started)
+
+    def _agreement(self) -> str:
+        same = sum(one == other for one, other in zip(self.batched, self.one_by_one, strict=True))
+        lengths = [len(ids) for ids in self.tokenizer(self.one_by_one)["input_ids"]]
+        cut = sum(length >= self.bound for length in lengths)
+        spread = (
+            f"{min(lengths)} to {max(lengths)} tokens (median {median(lengths):g}), {cut} cut at the bound"
+        )
+        return f"{same} of {ROWS} predictions identical; outputs of {spread}"

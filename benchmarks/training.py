@@ -1,0 +1,171 @@
+"""Training speed: medsql's loop beside `transformers.Seq2SeqTrainer`, set up as the report does."""
+
+from __future__ import annotations
+
+import time
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, replace
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from peft import PeftModel
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
+from transformers.trainer_callback import PrinterCallback
+
+from benchmarks.materials import Materials, load, train
+from benchmarks.timing import Comparison, alternate, say
+from medsql.data.module import collate
+from medsql.data.order import TrainingOrder
+
+STEPS = {"question": 21, "report": 9}
+PAIRS = 5  # short runs, and several: where a machine is shared, neighbours in time compare best
+WARM_UP = 3
+"""First steps that are not timed: memory is still being allocated."""
+
+CHECKED_STEPS = 12
+TOLERANCE = 1e-4
+"""Of the relative difference between the losses at the end; both sum in float32, in another order."""
+
+
+def measure() -> list[Comparison]:
+    return [_compare(prompt) for prompt in STEPS]
+
+
+def _compare(prompt: str) -> Comparison:
+    what = f"training, {prompt} prompt"
+    materials = _materials(prompt, STEPS[prompt], "data.validation_rows=1")  # one is always validated
+    remark = _same_loss(prompt)
+    say(f"{what}: {remark}")
+    figures = alternate(what, lambda: _medsql(materials)[0], lambda: _report(materials)[0], PAIRS)
+    return Comparison(what, "Seq2SeqTrainer", "examples/s", figures, remark)
+
+
+def _materials(prompt: str, steps: int, *overrides: str) -> Materials:
+    length = (f"optim.max_steps={steps}", f"validation.every_steps={steps}")
+    return load("experiment=optimized", f"data.prompt={prompt}", *length, *overrides)
+
+
+def _same_loss(prompt: str) -> str:
+    """Train with both, without dropout, which they draw in their own ways; compare where they end."""
+    materials = _without_dropout(
+        _materials(prompt, CHECKED_STEPS, "lora.dropout=0", "data.validation_rows=32")
+    )
+    before = _loss(materials.model(), materials)
+    medsql, report = (_loss(side(materials)[1], materials) for side in (_medsql, _report))
+    difference = abs(medsql - report) / report
+    losses = f"loss {before:.4f} → {medsql:.5f} and {report:.5f}"
+    agree = "agree" if difference <= TOLERANCE else "DIFFER"
+    return f"after {CHECKED_STEPS} steps without dropout {agree}: {losses}"
+
+
+def _without_dropout(materials: Materials) -> Materials:
+    config = type(materials.base.config)(**materials.base.config.to_dict() | {"dropout_rate": 0.0})
+    base = type(materials.base)(config)
+    base.load_state_dict(materials.base.state_dict())
+    return replace(materials, base=base)
+
+
+@torch.no_grad()
+def _loss(model: PreTrainedModel | PeftModel, materials: Materials) -> float:
+    """The model's own loss on the validation rows, a mean over target tokens."""
+    rows = [{**row, "index": index} for index, row in enumerate(materials.tokenized.validation)]
+    batch = collate(rows, materials.tokenizer.pad_token_id)
+    del batch["index"]
+    return float(model.eval()(**batch).loss)
+
+
+# --- both sides: train a fresh model; return examples a second, and the model ------------------------
+
+
+@dataclass
+class Stopwatch:
+    """When each optimisation step was done."""
+
+    done: dict[int, float] = field(default_factory=dict)
+
+    def lap(self, step: int) -> None:
+        self.done.setdefault(step, time.perf_counter())
+
+    def examples_per_second(self, materials: Materials) -> float:
+        """From the end of the warm-up to that of the last step: neither set-up nor validation."""
+        optim, last = materials.settings.optim, max(self.done)
+        examples = (last - WARM_UP) * optim.batch_size * optim.accumulate
+        return examples / (self.done[last] - self.done[WARM_UP])
+
+
+class _LightningLaps(pl.Callback):
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.watch.lap(trainer.global_step)
+
+
+class _TransformersLaps(TrainerCallback):
+    def __init__(self, watch: Stopwatch) -> None:
+        self.watch = watch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.watch.lap(state.global_step)
+
+
+def _medsql(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+    watch, model = Stopwatch(), materials.model()
+    with TemporaryDirectory() as folder:
+        train(materials, model, Path(folder), _LightningLaps(watch))
+    return watch.examples_per_second(materials), model
+
+
+def _report(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+    watch, model, optim = Stopwatch(), materials.model(), materials.settings.optim
+    rows, batches = len(materials.tokenized.train), materials.data().total_batches
+    order = TrainingOrder(rows, optim.batch_size, batches, materials.settings.seed)
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):
+        trainer = Seq2SeqTrainer(
+            model=model,
+            args=_report_arguments(materials, folder),
+            train_dataset=materials.tokenized.train.select([row for batch in order for row in batch]),
+            data_collator=DataCollatorForSeq2Seq(tokenizer=materials.tokenizer, model=model),
+            callbacks=[_TransformersLaps(watch)],
+        )
+        # Mean the loss over micro-batches as the report's transformers 4.41 did; later ones weight by tokens.
+        trainer.model_accepts_loss_kwargs = False
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return watch.examples_per_second(materials), model
+
+
+def _report_arguments(materials: Materials, folder: str) -> Seq2SeqTrainingArguments:
+    """The report's section 4.2, for as many steps and without evaluating and saving in between."""
+    settings, optim = materials.settings, materials.settings.optim
+    return Seq2SeqTrainingArguments(
+        output_dir=folder,
+        max_steps=optim.max_steps or -1,  # -1 and 0 are what stands for "not set" here
+        per_device_train_batch_size=optim.batch_size,
+        gradient_accumulation_steps=optim.accumulate,
+        learning_rate=optim.lr,
+        warmup_steps=optim.warmup_ratio,  # below 1 it is a share of the steps
+        weight_decay=optim.weight_decay,
+        max_grad_norm=optim.max_grad_norm or 0.0,
+        label_smoothing_factor=optim.label_smoothing,
+        logging_steps=50,
+        eval_strategy="no",
+        save_strategy="no",
+        seed=settings.seed,
+        use_cpu=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+        train_sampling_strategy="sequential",  # the rows come in medsql's order already
+        disable_tqdm=True,
+        report_to="none",
+    )
