@@ -70,13 +70,15 @@ def print_scores(folders: Sequence[Path]) -> None:
     for folder in folders:
         table.add_row(*_score_row(folder, read_record(folder) or {}))
     show(table)
+    for folder in folders:
+        print(f"predictions in {short(folder)}")
 
 
 def _score_row(folder: Path, record: dict[str, Any]) -> Row:
     scores = record.get("scores", {})
     names = ("exact_match", "token_f1", "token_precision", "token_recall")
     return (
-        f"{record.get('scored', '')}\n{short(folder)}",
+        record.get("scored", folder.name),
         scores.get("split", state_of(folder, record)),
         str(scores.get("n", "")),
         *[with_interval(scores.get(name)) for name in names],
