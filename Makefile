@@ -37,7 +37,7 @@ compare: $(STAMP) ## baseline and fine-tuned side by side
 	$(RUN_PY) -m medsql.compare $(ARGS)
 
 test: $(STAMP) ## the tests, in under ten minutes on two cores
-	$(RUN_PY) -m pytest -n auto --dist worksteal -m 'not slow' $(ARGS)
+	$(RUN_PY) -m pytest -n auto --dist loadfile -m 'not slow' $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take longer
 	$(RUN_PY) -m pytest -m slow $(ARGS)

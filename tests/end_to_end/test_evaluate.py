@@ -107,6 +107,7 @@ def test_what_cannot_be_scored_is_said_in_one_line(command, tmp_path, arguments,
     assert result.stderr.startswith("medsql: ") and result.stderr.count("\n") == 1 and says in result.stderr
 
 
+@pytest.mark.slow
 def test_rows_that_changed_since_training_are_said_to_have(command, training, pairs, tmp_path):
     own = tmp_path / "own.jsonl"
     own.write_text(pairs.read_text())

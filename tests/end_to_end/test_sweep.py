@@ -49,6 +49,7 @@ def test_a_failed_job_leaves_its_traceback_and_the_others_run(command, training,
     assert table == [["optim.lr=1e+38", "failed"], ["optim.lr=0.001", "finished"]]
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_stops_as_a_whole(start, training, tmp_path):
     process = start("train", *RANKS, *training)
     first = tmp_path / "multirun" / "ranks" / "lora.r=2"
@@ -58,6 +59,7 @@ def test_a_stopped_sweep_stops_as_a_whole(start, training, tmp_path):
     assert not (tmp_path / "multirun" / "ranks" / "lora.r=4").exists()
 
 
+@pytest.mark.slow
 def test_a_second_terminal_leaves_the_running_job_alone(start, command, training, tmp_path):
     long = ["-m", "lora.r=2", "name=long", *training, "optim.max_steps=100000", "optim.epochs=100000"]
     first = start("train", *long)

@@ -102,6 +102,7 @@ def test_a_second_terminal_is_told_that_the_run_is_running(start, command, train
     assert first.poll() is None
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_it_is_scored_goes_on_there(finished, start, command, training, tmp_path):
     undisturbed, _ = finished
     folder = tmp_path / "outputs" / "late"
