@@ -17,6 +17,7 @@ help: ## list the targets
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "medsql needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
+	@echo "installing into $(VENV): some minutes, 2 GB"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import write_predictions
 from medsql.runs.table import print_scores
+
+log = logging.getLogger(__name__)
 
 
 @door("evaluate")
@@ -62,6 +65,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
     bound = output_bound(data.longest_target, settings.decode)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
+    log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
     with autocast(settings.trainer):
         predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
     seconds = round(time.perf_counter() - started, 1)

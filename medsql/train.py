@@ -87,6 +87,7 @@ def train(settings: TrainSettings, run: Run) -> float:
         saved = "model" if settings.lora.targets is None else "adapter"
         save_model(module.model, tokenizer, run.folder / saved)
 
+        log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
         with autocast(settings.trainer):
             predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
         seconds = {"training": round(trained - started, 1), "test": round(time.perf_counter() - trained, 1)}
@@ -102,6 +103,7 @@ def train(settings: TrainSettings, run: Run) -> float:
             test=test,
             seconds_since_last_start=seconds,
         )
+    log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], run.folder)
     return validation[settings.objective]
 
 

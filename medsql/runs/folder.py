@@ -149,6 +149,8 @@ class Run:
             if error is not None and not self.finished:
                 state = "failed" if isinstance(error, Exception) else "interrupted"
                 self._close(state=state, error=_one_line(error))
+                if state == "interrupted":
+                    log.warning("%s: interrupted; the same command goes on", self.folder)
         except OSError as problem:  # a full disk must not hide what went wrong
             log.error("%s: cannot record the end of the run: %s", self.folder, problem)
         finally:

@@ -37,7 +37,7 @@ def print_runs(folders: Sequence[Path]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state")
-    for column in ("objective", "val loss", "test EM %", "test F1 %", "trained", "minutes"):
+    for column in ("objective", "val loss", "test EM %", "test F1 %", "trainable", "minutes"):
         table.add_column(column, justify="right")
     for folder in folders:
         table.add_row(*_run_row(folder, str(folder.absolute().relative_to(parent)), read_record(folder)))
@@ -65,7 +65,15 @@ def print_scores(folders: Sequence[Path]) -> None:
     """One line an evaluation: every score in percent with its 95 % interval, and what was scored."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("scored", overflow="fold")
-    for column in ("split", "rows", "exact match %", "token F1 %", "token precision %", "token recall %"):
+    for column in (
+        "split",
+        "rows",
+        "beams",
+        "exact match %",
+        "token F1 %",
+        "token precision %",
+        "token recall %",
+    ):
         table.add_column(column, justify="right")
     for folder in folders:
         table.add_row(*_score_row(folder, read_record(folder) or {}))
@@ -81,6 +89,7 @@ def _score_row(folder: Path, record: dict[str, Any]) -> Row:
         record.get("scored", folder.name),
         scores.get("split", state_of(folder, record)),
         str(scores.get("n", "")),
+        str(scores.get("decode", {}).get("num_beams", "")),
         *[with_interval(scores.get(name)) for name in names],
     )
 
