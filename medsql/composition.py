@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rapidfuzz import fuzz, process
 
-from medsql.config import CompareSettings, EvaluateSettings, SettingsError, TrainSettings
+from medsql.config import CompareSettings, EvaluateSettings, PretrainSettings, SettingsError, TrainSettings
 from medsql.errors import UserError
 from medsql.runs.collect import of_run
 from medsql.runs.fingerprint import fingerprint, identity
@@ -31,7 +31,12 @@ from medsql.runs.folder import busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
 
-SETTINGS: dict[str, type] = {"train": TrainSettings, "evaluate": EvaluateSettings, "compare": CompareSettings}
+SETTINGS: dict[str, type] = {
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "compare": CompareSettings,
+    "pretrain": PretrainSettings,
+}
 """Which dataclass stands behind which `conf/NAME.yaml`."""
 
 
@@ -43,7 +48,8 @@ def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
     settings = to_settings(config, SETTINGS[str(hydra.job.config_name)])
     if isinstance(settings, EvaluateSettings) and settings.run is not None:
         settings = of_run(settings, explicit_keys(hydra.overrides.task))
-    return settings if isinstance(settings, CompareSettings) else with_paths(settings)
+    local = isinstance(settings, CompareSettings | PretrainSettings)  # neither is told where anything lies
+    return settings if local else with_paths(settings)
 
 
 def with_paths(settings: Any) -> Any:
@@ -102,7 +108,9 @@ def run_folder(parent: str, root: DictConfig) -> str:
     return str(folder)
 
 
-def _label(settings: TrainSettings | EvaluateSettings) -> str:
+def _label(settings: TrainSettings | EvaluateSettings | PretrainSettings) -> str:
+    if isinstance(settings, PretrainSettings):
+        return "base"
     if isinstance(settings, TrainSettings):
         return f"{settings.model.name}-{settings.data.source}"
     tuned = settings.run or settings.adapter

@@ -22,8 +22,8 @@ VALIDATION_METRICS = (
 )
 """What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
 
-SOURCES = ("synthetic", "medical_text_to_sql", "mimicsql", "jsonl")
-PROMPTS = ("report", "schema", "question")
+SOURCES = ("synthetic", "corpus", "medical_text_to_sql", "mimicsql", "jsonl")
+PROMPTS = ("report", "schema", "question", "none")
 SPLITS = ("train", "validation", "test")
 
 
@@ -102,7 +102,9 @@ class OptimSettings:
     """Optimiser, schedule, and how much of the data a step and a run see.
 
     One optimisation step sees `batch_size * accumulate` rows. `max_steps`, where set, ends the
-    run before `epochs` do, and the schedule decays over what is left.
+    run before `epochs` do, and the schedule decays over what is left. `lr_scale` multiplies `lr`, so that
+    configurations keep the ratio of their rates at another scale of model. `group_by_length` puts rows
+    of similar length into a batch, which saves padding.
     """
 
     name: str
@@ -116,11 +118,14 @@ class OptimSettings:
     batch_size: int
     accumulate: int
     max_steps: int | None = None
+    lr_scale: float = 1.0
+    group_by_length: bool = False
 
     def __post_init__(self) -> None:
         _check_choice("optim.name", self.name, ("adamw", "adafactor"))
         _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         _check(self.lr > 0, f"optim.lr={self.lr:g}: must be greater than 0")
+        _check(self.lr_scale > 0, f"optim.lr_scale={self.lr_scale:g}: must be greater than 0")
         _check_range("optim.weight_decay", self.weight_decay, 0)
         _check_range("optim.warmup_ratio", self.warmup_ratio, 0, 1)
         _check(
@@ -141,7 +146,8 @@ class DataSettings:
 
     `path` is a folder (`mimicsql`), a file or folder (`jsonl`) or a hub name or folder
     (`medical_text_to_sql`). `*_rows` keep the first rows of a split; null keeps all.
-    `admissions`, `pairs` and `seed` shape the synthetic hospital and nothing else.
+    `pairs` and `seed` shape what is generated, the synthetic hospital and the corpus of pretraining,
+    and `admissions` the hospital alone. The corpus holds whole prompts: to it belongs `prompt: none`.
     """
 
     source: str
@@ -289,6 +295,57 @@ class TrainSettings:
                 metric == "val/loss" or self.validation.generate_rows != 0,
                 f"{key}={metric} contradicts validation.generate_rows=0: no SQL is generated to score",
             )
+
+
+@dataclass
+class BaseSettings:
+    """A T5 model made from nothing, and its tokenizer.
+
+    `merges` are learned from the first `tokenizer_pairs` of the corpus; pieces that occur fewer than
+    `seldom` times there are left out. `likeness` is how alike the embeddings of a piece's variants
+    begin, and `copying` how near to handing on what they read the decoder's cross-attentions do.
+    """
+
+    d_model: int
+    d_kv: int
+    d_ff: int
+    num_heads: int
+    num_layers: int
+    merges: int
+    tokenizer_pairs: int
+    seldom: int
+    likeness: float
+    copying: float
+
+    def __post_init__(self) -> None:
+        for key in ("d_model", "d_kv", "d_ff", "num_heads", "num_layers", "merges", "tokenizer_pairs"):
+            _check_range(f"base.{key}", getattr(self, key), 1)
+        _check_range("base.seldom", self.seldom, 0)
+        for key in ("likeness", "copying"):
+            _check_range(f"base.{key}", getattr(self, key), 0, 1)
+
+
+@dataclass
+class PretrainSettings:
+    """Everything `python -m medsql.pretrain` may be told: `TrainSettings`, with `base` in place of a
+    checkpoint and its adapter."""
+
+    base: BaseSettings
+    optim: OptimSettings
+    data: DataSettings
+    decode: DecodeSettings
+    trainer: TrainerSettings
+    validation: ValidationSettings
+    checkpoint: CheckpointSettings
+    seed: int
+    objective: str
+    logger: LoggerSettings = field(default_factory=LoggerSettings)
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, 2**32 - 1)
+        _check_name(self.name)
+        _check(self.data.source == "corpus", f"data={self.data.source}: a base is pretrained on data=corpus")
 
 
 @dataclass

@@ -1,9 +1,14 @@
 """The order of training rows: one stream for the whole run, so that a position in it is one integer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
+
+
+WINDOW = 100
+"""Batches among which rows are sorted by length: twice those of the HF Trainer's `group_by_length`."""
 
 
 def epoch_permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -22,15 +27,27 @@ class TrainingOrder(Sampler[list[int]]):
     once, and batch number `b` holds positions `b * batch_size` and on of the stream. Since that
     depends on nothing but the arguments, a resumed run says `start` and needs no saved loader state.
 
+    With `lengths`, batches are cut from a window of the stream that is sorted by them, and shuffled:
+    rows of a batch then need little padding, at the price of batches that are alike within.
+
     Args:
         rows: rows in the training data; the stream goes through `range(rows)` once an epoch.
         batch_size: rows in a batch.
         batches: batches in the whole run, those before `start` included.
         seed: of the permutations.
         start: the first batch to yield.
+        lengths: what rows are sorted by, one a row; None leaves the stream as it is.
     """
 
-    def __init__(self, rows: int, batch_size: int, batches: int, seed: int, start: int = 0) -> None:
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        batches: int,
+        seed: int,
+        start: int = 0,
+        lengths: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         if rows < 1:
             raise ValueError(f"rows={rows}: an order needs at least one row")
         self.rows = rows
@@ -38,6 +55,7 @@ class TrainingOrder(Sampler[list[int]]):
         self.batches = batches
         self.seed = seed
         self.start = start
+        self.lengths = lengths
 
     def __len__(self) -> int:
         """All batches of the run, also when starting late: on resuming, Lightning restores how many
@@ -46,9 +64,18 @@ class TrainingOrder(Sampler[list[int]]):
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        stream = self._stream(self.start * self.batch_size)
-        for _ in range(self.start, self.batches):
-            yield [next(stream) for _ in range(self.batch_size)]
+        for first in range(self.start - self.start % WINDOW, self.batches, WINDOW):
+            yield from self._window(first)[max(self.start - first, 0) :]
+
+    def _window(self, first: int) -> list[list[int]]:
+        """The batches from number `first` on, `WINDOW` of them or what the run has left."""
+        count = min(WINDOW, self.batches - first)
+        rows = list(islice(self._stream(first * self.batch_size), count * self.batch_size))
+        if self.lengths is None:
+            return [rows[at : at + self.batch_size] for at in range(0, len(rows), self.batch_size)]
+        rows.sort(key=self.lengths.__getitem__)
+        batches = np.reshape(rows, (count, self.batch_size))
+        return np.random.default_rng([self.seed, first, WINDOW]).permutation(batches).tolist()
 
     def _stream(self, position: int) -> Iterator[int]:
         """The endless stream from `position` on."""

@@ -2,7 +2,8 @@
 
 `report` is an experimental constant: the published run's prompt to the letter, although its column
 names are not those of the gold SQL. `schema` says the same in the same words with the real columns.
-`question` leaves the schema out, which with a single database is the same in every prompt.
+`question` leaves the schema out, which with a single database is the same in every prompt. `none` is
+for text that is a whole prompt already.
 """
 
 from importlib.resources import files
@@ -23,6 +24,8 @@ def prompt_template(name: str) -> str:
         return files("medsql.data").joinpath("prompt_report.txt").read_text("utf-8").removesuffix("\n")
     if name == "schema":
         return f"translate to SQL: {_schema_text()} | question: {_SLOT}"
+    if name == "none":
+        return _SLOT
     if name == "question":
         return f"translate to SQL: {_SLOT}"
     raise SettingsError(f"data.prompt={name}: choose one of {', '.join(PROMPTS)}")

@@ -55,6 +55,7 @@ def read_source(settings: DataSettings) -> Source:
     """
     readers: dict[str, tuple[Callable[[DataSettings], dict[str, Rows]], Callable[[Any], Pair]]] = {
         "synthetic": (_synthetic, _from_pair),
+        "corpus": (_corpus, _from_pair),
         "medical_text_to_sql": (_medical_text_to_sql, _from_messages),
         "mimicsql": (_mimicsql, partial(_from_line, question="question_refine", sql="sql")),
         "jsonl": (_jsonl, partial(_from_line, question="question", sql="sql")),
@@ -149,6 +150,13 @@ def _synthetic(settings: DataSettings) -> dict[str, Rows]:
 
     splits = synthetic_splits(settings.admissions, settings.pairs, settings.seed)
     return {name: _numbered(f"synthetic {name}", pairs) for name, pairs in splits.items()}
+
+
+def _corpus(settings: DataSettings) -> dict[str, Rows]:
+    from medsql.data.corpus import corpus_splits
+
+    splits = corpus_splits(settings.pairs, settings.seed)
+    return {name: _numbered(f"corpus {name}", pairs) for name, pairs in splits.items()}
 
 
 def _numbered(where: str, rows: Iterable[Any]) -> Rows:

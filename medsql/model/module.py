@@ -166,10 +166,11 @@ class TextToSQL(pl.LightningModule):
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.optim.weight_decay},
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
+        rate = self.optim.lr * self.optim.lr_scale
         if self.optim.name == "adafactor":
             # An external learning rate and schedule, as for T5's fine-tuning (Raffel et al. 2020).
-            return Adafactor(groups, lr=self.optim.lr, scale_parameter=False, relative_step=False)
-        return AdamW(groups, lr=self.optim.lr, fused=True)
+            return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
+        return AdamW(groups, lr=rate, fused=True)
 
     # ---- validation -------------------------------------------------------------------------
 

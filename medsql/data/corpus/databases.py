@@ -1,0 +1,136 @@
+"""Invented databases: a main table and others that hang on it, composed anew for every question."""
+
+from __future__ import annotations
+
+import csv
+import random
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from medsql.data.corpus.values import invented_word, words
+from medsql.sql.schema import TABLES
+
+RESERVED = {name for table, columns in TABLES.items() for name in (table, *columns)}
+"""MIMICSQL's identifiers: no invented table or column is called like one of them."""
+
+_MODIFIERS = "actual agreed average base billed budget current daily declared delivery estimated expected final first former highest home initial last latest legal local minimum monthly next official old original planned previous public recorded regional reported scheduled second stated target third total usual valid yearly".split()
+
+
+@dataclass(frozen=True)
+class Column:
+    """`words` say it in a question, `name` is its identifier, `kind` what it holds."""
+
+    words: str
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """`noun` and `plural` say it in a question, `name` is its identifier."""
+
+    noun: str
+    plural: str
+    name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Database:
+    """The first table is the main one; `identity` is its key, and `link` the key that all tables share."""
+
+    tables: tuple[Table, ...]
+    identity: str
+    link: str
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a database of this domain may be about; an attribute is its words and its kind."""
+
+    name: str
+    entities: tuple[str, ...]
+    attributes: tuple[tuple[str, str], ...]
+
+
+@cache
+def read_domains() -> tuple[Domain, ...]:
+    """The project's list of domains."""
+    text = files("medsql.data.corpus").joinpath("vocabulary/domains.tsv").read_text("utf-8")
+    return tuple(
+        Domain(
+            row["domain"],
+            tuple(row["entities"].split("|")),
+            tuple(tuple(item.split(":")) for item in row["attributes"].split("|")),
+        )
+        for row in csv.DictReader(text.splitlines(), delimiter="\t")
+    )
+
+
+def make_database(rng: random.Random, domain: Domain, *, spelled_out: bool) -> Database:
+    """A database of the domain, its first entity the main table.
+
+    `spelled_out` makes identifiers follow from the words (`payment method` is `PAYMENT_METHOD`, the
+    key of `shipper` is `SHIPPER_ID`), as they must where a question is asked without its schema.
+    Otherwise they may be abbreviated, and keys called anything.
+    """
+    main, *others = domain.entities
+    nouns = rng.sample(others, rng.choice((1, 1, 2)))
+    tables = [_table(rng, noun, domain, spelled_out) for noun in (main, *nouns)]
+    if spelled_out:
+        key = f"{main}_id".upper()
+        return Database(tuple(tables), key, key)
+    identity = _identifier(rng, f"{main} {rng.choice(('id', 'number', 'code', 'key'))}", False)
+    link = _identifier(rng, f"{rng.choice(nouns)} {rng.choice(('id', 'number', 'ref', 'key'))}", False)
+    return Database(tuple(tables), identity, link)
+
+
+def _table(rng: random.Random, noun: str, domain: Domain, spelled_out: bool) -> Table:
+    if rng.random() < 0.15:
+        noun = f"{rng.choice(words())} {noun}"
+    plural = _plural(noun)
+    name = _identifier(rng, noun if spelled_out or rng.random() < 0.5 else plural, spelled_out)
+    columns: dict[str, Column] = {}
+    for said, kind in rng.sample(domain.attributes, rng.randint(3, 6)):
+        column = _column(rng, said, kind, spelled_out)
+        columns.setdefault(column.name, column)
+    return Table(noun, plural, name, tuple(columns.values()))
+
+
+def _column(rng: random.Random, said: str, kind: str, spelled_out: bool) -> Column:
+    draw = rng.random()
+    if draw < 0.3:
+        said = f"{rng.choice(_MODIFIERS)} {said}"
+    elif draw < 0.45:
+        said = f"{rng.choice(words())} {said.split()[-1]}"
+    elif draw < 0.5:
+        said = f"{invented_word(rng)} {said.split()[-1]}"
+    return Column(said, _identifier(rng, said, spelled_out), kind)
+
+
+def _identifier(rng: random.Random, said: str, spelled_out: bool) -> str:
+    parts = said.split()
+    if not spelled_out and rng.random() < 0.5:
+        parts = [_shortened(rng, part) for part in parts]
+    if not spelled_out and len(parts) > 1 and rng.random() < 0.15:
+        parts = parts[1:]
+    name = "_".join(parts).upper()
+    return f"{name}_X" if name in RESERVED else name
+
+
+def _shortened(rng: random.Random, word: str) -> str:
+    way = rng.random()
+    if way < 0.5 or len(word) < 5:
+        return word
+    if way < 0.8:
+        return word[: rng.randint(3, 4)]
+    return word[0] + "".join(letter for letter in word[1:] if letter not in "aeiou")
+
+
+def _plural(noun: str) -> str:
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun if noun in ("species",) else f"{noun}es"
+    return {"crew": "crew", "aircraft": "aircraft"}.get(noun, f"{noun}s")

@@ -1,0 +1,155 @@
+"""Values that nobody has seen before, each as a database stores it and as a question says it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+KINDS = ("person", "phrase", "title", "label", "word", "code", "number", "amount", "year", "time")
+"""What a column holds; a vocabulary's attributes name one of these."""
+
+ORDERED = frozenset({"number", "amount", "year", "time"})
+"""Kinds that are compared with more than equality."""
+
+_ONSETS = (
+    "b c d f g h k l m n p r s t v w br ch cl cr dr fl fr gl gr ph pl pr qu sc sh sl sp st str th tr".split()
+)
+_VOWELS = "a e i o u a e i o ae ea io ou y oa ee".split()
+_CODAS = "n r s l t m x d ck nd nt rm st ss ll ng rt sm ct".split() + [""] * 14
+_ENDINGS = "al ate ation em ent er gram ia ic ide in ine ion is ism ite itis ium ive ized logy ol oma on or ory osis ous phy ty um ure us".split()
+
+
+@dataclass(frozen=True)
+class Value:
+    """`stored` stands in the SQL and `said` in the question."""
+
+    stored: str
+    said: str
+
+
+@cache
+def words() -> list[str]:
+    """The project's list of plain English words."""
+    return files("medsql.data.corpus").joinpath("vocabulary/words.txt").read_text("utf-8").split()
+
+
+def invented_word(rng: random.Random) -> str:
+    """A pronounceable word that means nothing."""
+    syllables = rng.choice((1, 1, 2, 2, 2, 3))
+    word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
+    return word + rng.choice(_ENDINGS) if rng.random() < 0.4 else word
+
+
+def make_value(rng: random.Random, kind: str) -> Value:
+    """A value of one of `KINDS`. Raises `KeyError` on any other kind."""
+    stored = _MAKERS[kind](rng)
+    said = stored.removesuffix(".0")
+    if kind in ("phrase", "title", "label") and rng.random() < 0.04:
+        said = said.translate(_NO_PUNCTUATION)
+    return Value(stored, said.lower())
+
+
+_NO_PUNCTUATION = str.maketrans({mark: None for mark in ",()[]"})
+
+
+def _word(rng: random.Random) -> str:
+    return invented_word(rng) if rng.random() < 0.5 else rng.choice(words())
+
+
+def _some_words(rng: random.Random, longest: int) -> list[str]:
+    """One to `longest` words, fewer being likelier."""
+    count = min(rng.randint(1, longest), rng.randint(1, longest))
+    return [_word(rng) for _ in range(count)]
+
+
+def _punctuated(rng: random.Random, parts: list[str]) -> str:
+    """Words joined by spaces, here and there by a comma, hyphen, slash or bracket, or with a number."""
+    text = parts[0]
+    for part in parts[1:]:
+        mark = rng.random()
+        if mark < 0.78:
+            text += f" {part}"
+        elif mark < 0.86:
+            text += f", {part}"
+        elif mark < 0.90:
+            text += f"-{part}"
+        elif mark < 0.94:
+            text += f"{rng.choice('/;')}{part}"
+        elif mark < 0.97:
+            text += f" ({part})"
+        else:
+            text += f" {rng.randint(1, 99)} {part}"
+    return text
+
+
+def _phrase(rng: random.Random) -> str:
+    text = _punctuated(rng, _some_words(rng, 9))
+    return text[0].upper() + text[1:]
+
+
+def _label(rng: random.Random) -> str:
+    return _punctuated(rng, _some_words(rng, 5)).upper()
+
+
+def _title(rng: random.Random) -> str:
+    return _punctuated(rng, [word.capitalize() for word in _some_words(rng, 4)])
+
+
+def _plain_word(rng: random.Random) -> str:
+    return _word(rng)
+
+
+def _person(rng: random.Random) -> str:
+    return f"{invented_word(rng).capitalize()} {invented_word(rng).capitalize()}"
+
+
+def _digits(rng: random.Random, count: int) -> str:
+    return "".join(rng.choice("0123456789") for _ in range(count))
+
+
+def _code(rng: random.Random) -> str:
+    letters = "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(1, 4)))
+    digits = _digits(rng, rng.randint(2, 6))
+    form = rng.random()
+    if form < 0.45:
+        return digits
+    if form < 0.75:
+        return letters + digits
+    if form < 0.9:
+        return letters + digits + rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    return f"{letters}{rng.choice('-./')}{digits}"
+
+
+def _number(rng: random.Random) -> str:
+    return str(rng.randrange(10 ** rng.choice((1, 2, 2, 2, 3, 4))))
+
+
+def _amount(rng: random.Random) -> str:
+    whole = f"{_number(rng)}.{rng.randrange(10)}" if rng.random() < 0.7 else _number(rng)
+    unit = rng.choice(("", "", "", "mm", " kg", "%", " units", "-40", " dl"))
+    return whole + unit
+
+
+def _year(rng: random.Random) -> str:
+    return str(rng.randint(1750, 2250)) + (".0" if rng.random() < 0.15 else "")
+
+
+def _time(rng: random.Random) -> str:
+    day = f"{rng.randint(1950, 2220)}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02}"
+    return f"{day} {rng.randrange(24):02}:{rng.randrange(60):02}:{rng.choice((0, rng.randrange(60))):02}"
+
+
+_MAKERS = {
+    "person": _person,
+    "phrase": _phrase,
+    "title": _title,
+    "label": _label,
+    "word": _plain_word,
+    "code": _code,
+    "number": _number,
+    "amount": _amount,
+    "year": _year,
+    "time": _time,
+}
