@@ -30,6 +30,7 @@ from medsql.runs.fingerprint import fingerprint, identity
 from medsql.runs.folder import busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
+ASSETS = Path(__file__).parent / "assets"
 
 SETTINGS: dict[str, type] = {
     "train": TrainSettings,
@@ -148,6 +149,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "medsql.run_folder", lambda parent, *, _root_: run_folder(parent, _root_), replace=True
     )
+    OmegaConf.register_new_resolver("medsql.assets", lambda name: str(ASSETS / name), replace=True)
     OmegaConf.register_new_resolver("medsql.sweep_name", lambda *, _root_: sweep_name(_root_), replace=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,9 +60,9 @@ class Query:
 def make_pair(rng: random.Random, domains: Sequence[Domain]) -> Pair:
     """A whole prompt, its task in words, and its target; the database is of one of the domains."""
     with_schema = rng.random() < SHARE_WITH_SCHEMA
-    query = _query(rng, make_database(rng, rng.choice(domains), spelled_out=not with_schema))
+    query = make_query(rng, make_database(rng, rng.choice(domains), spelled_out=not with_schema))
     (dialect,) = rng.choices(list(DIALECTS), list(DIALECTS.values()))
-    question, sql = _question(rng, query), _RENDER[dialect](query)
+    question, sql = say(rng, query), write_sql(query, dialect)
     if rng.random() < SHARE_CORRUPTED:
         return Pair(*corrupt(rng, question if rng.random() < 0.5 else sql))
     if with_schema:
@@ -72,7 +73,8 @@ def make_pair(rng: random.Random, domains: Sequence[Domain]) -> Pair:
 # ---- what is asked ------------------------------------------------------------------------------
 
 
-def _query(rng: random.Random, database: Database) -> Query:
+def make_query(rng: random.Random, database: Database) -> Query:
+    """One to three conditions on different columns, and what is wanted of the rows that meet them."""
     main = database.tables[0]
     conditions = []
     for _ in range(rng.choice((1, 1, 2, 2, 2, 3) if rng.random() < 0.5 else (1, 2))):
@@ -169,7 +171,8 @@ _TIMES = {
 }
 
 
-def _question(rng: random.Random, query: Query) -> str:
+def say(rng: random.Random, query: Query) -> str:
+    """One of the many ways to ask for `query`."""
     main = query.database.tables[0]
     frames = _COUNT if query.aggregate == "COUNT" else _AGGREGATE if query.aggregate else _LOOKUP
     columns = " and ".join(_named(main, table, column) for table, column in query.columns)
@@ -213,6 +216,11 @@ def _schema(rng: random.Random, database: Database) -> str:
 # ---- how it is written --------------------------------------------------------------------------
 
 
+def write_sql(query: Query, dialect: str) -> str:
+    """The query in one of `DIALECTS`."""
+    return {"SQL": _quoted, "SQLite": _aliased, "ANSI SQL": _ansi}[dialect](query)
+
+
 def _quoted(query: Query) -> str:
     """MIMICSQL's style: `TABLE."COLUMN"`, every literal in double quotes, blanks inside brackets."""
     database = query.database
@@ -254,17 +262,22 @@ def _aliased(query: Query) -> str:
 
 
 def _ansi(query: Query) -> str:
-    """Bare identifiers and `USING`, conditions in single quotes."""
+    """Columns bare where only one table has them, `USING`, literals in single quotes."""
     database = query.database
     main, *joined = query.tables
-    columns = ", ".join(column.name for _, column in query.columns)
+    owners = Counter(column.name for table in query.tables for column in table.columns)
+
+    def name(table: Table, column: Column) -> str:
+        return column.name if owners[column.name] == 1 else f"{table.name}.{column.name}"
+
+    columns = ", ".join(name(table, column) for table, column in query.columns)
     if query.aggregate == "COUNT":
         selected = f"COUNT(DISTINCT {database.identity})"
     else:
         selected = f"{query.aggregate}({columns})" if query.aggregate else columns
     joins = "".join(f" JOIN {table.name} USING ({database.link})" for table in joined)
     where = " AND ".join(
-        f"{condition.column.name} {condition.operator} {_literal(condition)}"
+        f"{name(condition.table, condition.column)} {condition.operator} {_literal(condition)}"
         for condition in query.ordered_conditions
     )
     return f"SELECT {selected} FROM {main.name}{joins} WHERE {where}"
@@ -273,6 +286,3 @@ def _ansi(query: Query) -> str:
 def _literal(condition: Condition) -> str:
     numeric = condition.column.kind in ("number", "year")
     return condition.value.stored if numeric else f"'{condition.value.stored}'"
-
-
-_RENDER = {"SQL": _quoted, "SQLite": _aliased, "ANSI SQL": _ansi}
