@@ -9,7 +9,7 @@ ARGS   ?=
 RUN    ?= latest
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep train baseline finetuned compare test test-slow lint bench clean
+.PHONY: help sweep train pretrain baseline finetuned compare test test-slow lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
 
 train: $(STAMP) ## one run
 	$(RUN_PY) -m medsql.train $(ARGS)
+
+pretrain: $(STAMP) ## make the bundled model anew: over an hour on two cores
+	$(RUN_PY) -m medsql.pretrain $(ARGS)
 
 baseline: $(STAMP) ## score the model as it is, zero-shot
 	$(RUN_PY) -m medsql.evaluate $(ARGS)

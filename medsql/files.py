@@ -42,12 +42,17 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def content_digest(path: Path) -> str:
-    """Hash of a file's bytes, or of the names and bytes of all files below a folder, hidden ones aside."""
+    """Hash of a file's bytes, or of the names and bytes of all files below a folder.
+
+    Hidden files are left out, and Markdown, which is there to be read: a better model card is no
+    other model.
+    """
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     digest = hashlib.sha256()
     for file in files:
         relative = file.relative_to(path).as_posix()
-        if not any(part.startswith(".") for part in relative.split("/") if part != "."):
+        hidden = any(part.startswith(".") for part in relative.split("/") if part != ".")
+        if not hidden and (file == path or file.suffix != ".md"):
             stat = file.stat()
             digest.update(f"{relative}\0{_file_digest(file, stat.st_mtime_ns, stat.st_size)}\n".encode())
     return digest.hexdigest()

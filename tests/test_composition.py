@@ -105,6 +105,17 @@ def test_the_other_experiments_differ_from_optimized_as_the_report_says(settings
     assert {key: value for key, value in other.items() if value != optimized[key]} == stated
 
 
+def test_lr_scale_leaves_the_ratios_of_the_experiments_as_they_are(settings):
+    rates = [
+        (run.optim.lr, run.optim.lr_scale)
+        for run in (
+            settings("train", f"experiment={name}", "optim.lr_scale=10")
+            for name in ("conservative", "optimized", "aggressive")
+        )
+    ]
+    assert rates == [(1e-4, 10), (2e-4, 10), (5e-4, 10)]
+
+
 @pytest.mark.parametrize(
     "overrides", [["lora.r=8"], ["experiment=optimized", "lora.r=8"], ["lora=qv", "lora.r=8"]]
 )
@@ -127,6 +138,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("+lora.rank=8", "no setting lora.rank; did you mean lora"),
         ("optim.lr=-1", "optim.lr=-1: must be greater than 0"),
         ("optim.lr=fast", "optim.lr: .*'fast'.*Float"),
+        ("optim.lr_scale=0", "optim.lr_scale=0: must be greater than 0"),
         ("optim.schedule=linaer", "choose one of linear"),
         ("optim.warmup_ratio=1.5", "optim.warmup_ratio=1.5: must be from 0 to 1"),
         ("data.prompt=reprot", "choose one of report"),

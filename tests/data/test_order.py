@@ -47,3 +47,29 @@ def test_the_order_is_the_same_on_every_machine():
     """Recorded once: another NumPy must not silently change what a seed means."""
     order = TrainingOrder(rows=5, batch_size=5, batches=2, seed=42)
     assert list(order) == [[4, 2, 3, 1, 0], [4, 0, 1, 2, 3]]
+
+
+def lengths_of(rows):
+    return [((row * 7) % 11, (row * 5) % 13) for row in range(rows)]
+
+
+def test_batches_by_length_hold_rows_of_like_length_and_show_every_row_once_an_epoch():
+    lengths = lengths_of(1000)
+    by_length = list(TrainingOrder(rows=1000, batch_size=10, batches=200, seed=1, lengths=lengths))
+    rows = stream(by_length)
+    assert sorted(rows[:1000]) == sorted(rows[1000:]) == list(range(1000))
+    as_it_comes = TrainingOrder(rows=1000, batch_size=10, batches=200, seed=1)
+
+    def padding(batches):
+        return sum(max(lengths[row][0] for row in batch) - lengths[row][0] for batch in batches for row in batch)
+
+    assert padding(by_length) < padding(as_it_comes) / 10
+    firsts = [lengths[batch[0]] for batch in by_length]
+    assert firsts != sorted(firsts), "batches must not come in the order of their length"
+
+
+def test_starting_anywhere_continues_the_same_order_by_length():
+    order = {"rows": 40, "batch_size": 3, "batches": 250, "seed": 5, "lengths": lengths_of(40)}
+    whole = list(TrainingOrder(**order))
+    for start in (0, 1, 99, 100, 101, 200, 249, 250):
+        assert list(TrainingOrder(**order, start=start)) == whole[start:]

@@ -57,3 +57,7 @@ def test_questions_arrive_unchanged_whatever_they_hold(name, question):
 def test_an_unknown_prompt_names_the_known_ones():
     with pytest.raises(SettingsError, match=r"data\.prompt=shema: choose one of report, schema, question"):
         prompt_template("shema")
+
+
+def test_without_a_prompt_the_question_stands_alone():
+    assert render(prompt_template("none"), "translate to SQL: who?") == "translate to SQL: who?"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from medsql.config import DataSettings, SettingsError
+from medsql.data.corpus import corpus_splits
 from medsql.data.pairs import Pair
 from medsql.data.sources import read_source
 
@@ -78,6 +79,13 @@ def test_conversations_become_pairs_of_their_last_turns(tmp_path):
         "train": [Pair("how many?", "SELECT 3"), Pair("second try", "SELECT 2")],
         "test": [Pair("t", "SELECT 4")],
     }
+
+
+def test_the_corpus_is_generated_as_configured():
+    source = read_source(settings("corpus", pairs=12, seed=7))
+    assert source.dropped == {}
+    assert source.splits["train"] == corpus_splits(12, seed=7)["train"]
+    assert source.splits.keys() == {"train", "validation", "test"}
 
 
 def test_the_synthetic_source_is_generated_as_configured(monkeypatch):

@@ -37,6 +37,15 @@ def test_validation_loss_weighs_batches_by_their_rows(tmp_path: Path) -> None:
     assert run.checkpoints.validations[1]["val/loss"] == pytest.approx(sum(losses) / 9, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, name: str) -> None:
+    def rates(folder: str, **changes: float) -> list[float]:
+        module = TinyRun(tmp_path / folder, name=name, warmup_ratio=0.0, **changes).module
+        return [group["lr"] for group in module.configure_optimizers()["optimizer"].param_groups]
+
+    assert rates("scaled", lr=1e-3, lr_scale=5) == rates("plain", lr=5e-3)
+
+
 def test_generated_sql_is_scored_against_the_gold_query_of_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

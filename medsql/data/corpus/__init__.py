@@ -10,7 +10,7 @@ from medsql.data.corpus.examples import make_pair
 from medsql.data.pairs import Pair
 
 HELD_OUT_DOMAINS = 4
-"""The last of the list: their entities and attributes occur in validation and test rows only."""
+"""The last of the list: their tables, and most of their columns, occur in validation and test rows only."""
 
 HELD_OUT_ROWS = 500
 """Validation rows, and test rows."""
