@@ -161,16 +161,17 @@ class TextToSQL(pl.LightningModule):
 
     def _optimizer(self) -> Optimizer:
         """Weight decay acts on matrices; norms and biases, which are vectors, are left alone."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.optim.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
         rate = self.optim.lr * self.optim.lr_scale
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        if self.optim.scale_by_size:
+            groups = [_group([p], self.optim, rate * _size(p)) for p in trained]
+        else:
+            kinds = ([p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2])
+            groups = [_group(parameters, self.optim, rate) for parameters in kinds]
         if self.optim.name == "adafactor":
             # An external learning rate and schedule, as for T5's fine-tuning (Raffel et al. 2020).
             return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
-        return AdamW(groups, lr=rate, fused=True)
+        return AdamW(groups, lr=rate, betas=(0.9, self.optim.beta2), fused=True)
 
     # ---- validation -------------------------------------------------------------------------
 
@@ -238,6 +239,16 @@ class TextToSQL(pl.LightningModule):
 
     def _trainable_names(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+
+def _group(parameters: list[nn.Parameter], optim: OptimSettings, rate: float) -> dict[str, Any]:
+    decay = optim.weight_decay if parameters and parameters[0].ndim >= 2 else 0.0
+    return {"params": parameters, "lr": rate, "weight_decay": decay}
+
+
+def _size(parameter: nn.Parameter) -> float:
+    """The root mean square of the weights, 0.001 where they are smaller, as in Adafactor."""
+    return max(1e-3, parameter.detach().square().mean().sqrt().item())
 
 
 def _check_finite(loss: float, what: str) -> None:

@@ -61,7 +61,9 @@ def test_batches_by_length_hold_rows_of_like_length_and_show_every_row_once_an_e
     as_it_comes = TrainingOrder(rows=1000, batch_size=10, batches=200, seed=1)
 
     def padding(batches):
-        return sum(max(lengths[row][0] for row in batch) - lengths[row][0] for batch in batches for row in batch)
+        return sum(
+            max(lengths[row][0] for row in batch) - lengths[row][0] for batch in batches for row in batch
+        )
 
     assert padding(by_length) < padding(as_it_comes) / 10
     firsts = [lengths[batch[0]] for batch in by_length]
