@@ -6,7 +6,6 @@ from itertools import islice
 import numpy as np
 from torch.utils.data import Sampler
 
-
 WINDOW = 100
 """Batches among which rows are sorted by length: twice those of the HF Trainer's `group_by_length`."""
 

@@ -14,6 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from medsql.config import ModelSettings, SettingsError
+from medsql.model.standin import STANDIN, standin_folder
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,11 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     checkpoint: str
     failures: dict[str, str] = field(default_factory=dict)
+    is_standin: bool = False
 
     def record(self) -> dict[str, Any]:
         """What a run's record says of its model."""
-        return {"checkpoint": self.checkpoint, "failures": self.failures}
+        return {"checkpoint": self.checkpoint, "failures": self.failures, "standin": self.is_standin}
 
 
 def load_backbone(settings: ModelSettings) -> Backbone:
@@ -46,7 +48,7 @@ def load_backbone(settings: ModelSettings) -> Backbone:
             failures[checkpoint] = _one_line(error)
             log.warning("model checkpoint %s does not load: %s", checkpoint, failures[checkpoint])
             continue
-        return Backbone(model, tokenizer, checkpoint, failures)
+        return Backbone(model, tokenizer, checkpoint, failures, is_standin=checkpoint == STANDIN)
     reasons = "; ".join(f"{checkpoint}: {reason}" for checkpoint, reason in failures.items())
     cure = "; model=mini is bundled and needs no download" if settings.name != "mini" else ""
     raise SettingsError(f"model={settings.name}: no checkpoint loads; {reasons}{cure}")
@@ -54,7 +56,7 @@ def load_backbone(settings: ModelSettings) -> Backbone:
 
 def _load(checkpoint: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a folder, a cached hub checkpoint without asking the network, or one from the hub."""
-    folder = Path(checkpoint).expanduser()
+    folder = standin_folder() if checkpoint == STANDIN else Path(checkpoint).expanduser()
     if folder.is_dir():
         if not any(folder.glob("*token*")) and not any(folder.glob("*.model")):
             # transformers would make up an empty tokenizer for it, and say nothing

@@ -47,7 +47,7 @@ def fresh_model(
         model = T5ForConditionalGeneration(config)
         model.shared.weight.copy_(similar_rows(tokenizer, model.shared.weight, settings.likeness))
         for block in model.decoder.block:
-            attention = block.layer[1].EncDecAttention
+            attention = block.layer[1].EncDecAttention  # type: ignore[index, union-attr]
             for matrix in (attention.v.weight, attention.o.weight):
                 matrix.mul_(1 - settings.copying).add_(settings.copying * torch.eye(*matrix.shape))
     return model

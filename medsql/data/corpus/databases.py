@@ -14,7 +14,51 @@ from medsql.sql.schema import TABLES
 RESERVED = {name for table, columns in TABLES.items() for name in (table, *columns)}
 """MIMICSQL's identifiers: no invented table or column is called like one of them."""
 
-_MODIFIERS = "actual agreed average base billed budget current daily declared delivery estimated expected final first former highest home initial last latest legal local minimum monthly next official old original planned previous public recorded regional reported scheduled second stated target third total usual valid yearly".split()
+_MODIFIERS = [
+    "actual",
+    "agreed",
+    "average",
+    "base",
+    "billed",
+    "budget",
+    "current",
+    "daily",
+    "declared",
+    "delivery",
+    "estimated",
+    "expected",
+    "final",
+    "first",
+    "former",
+    "highest",
+    "home",
+    "initial",
+    "last",
+    "latest",
+    "legal",
+    "local",
+    "minimum",
+    "monthly",
+    "next",
+    "official",
+    "old",
+    "original",
+    "planned",
+    "previous",
+    "public",
+    "recorded",
+    "regional",
+    "reported",
+    "scheduled",
+    "second",
+    "stated",
+    "target",
+    "third",
+    "total",
+    "usual",
+    "valid",
+    "yearly",
+]
 
 
 @dataclass(frozen=True)

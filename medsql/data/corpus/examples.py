@@ -255,7 +255,8 @@ def _aliased(query: Query) -> str:
         for table in joined
     )
     where = " and ".join(
-        f"{aliases[condition.table]}.{condition.column.name.lower()} {condition.operator} {_literal(condition)}"
+        f"{aliases[condition.table]}.{condition.column.name.lower()} "
+        f"{condition.operator} {_literal(condition)}"
         for condition in query.ordered_conditions
     )
     return f"select {selected} from {main.name.lower()} as t1{joins} where {where}"

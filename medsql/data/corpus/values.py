@@ -13,12 +13,102 @@ KINDS = ("person", "phrase", "title", "label", "word", "code", "number", "amount
 ORDERED = frozenset({"number", "amount", "year", "time"})
 """Kinds that are compared with more than equality."""
 
-_ONSETS = (
-    "b c d f g h k l m n p r s t v w br ch cl cr dr fl fr gl gr ph pl pr qu sc sh sl sp st str th tr".split()
-)
-_VOWELS = "a e i o u a e i o ae ea io ou y oa ee".split()
-_CODAS = "n r s l t m x d ck nd nt rm st ss ll ng rt sm ct".split() + [""] * 14
-_ENDINGS = "al ate ation em ent er gram ia ic ide in ine ion is ism ite itis ium ive ized logy ol oma on or ory osis ous phy ty um ure us".split()
+_ONSETS = [
+    "b",
+    "c",
+    "d",
+    "f",
+    "g",
+    "h",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "w",
+    "br",
+    "ch",
+    "cl",
+    "cr",
+    "dr",
+    "fl",
+    "fr",
+    "gl",
+    "gr",
+    "ph",
+    "pl",
+    "pr",
+    "qu",
+    "sc",
+    "sh",
+    "sl",
+    "sp",
+    "st",
+    "str",
+    "th",
+    "tr",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "ae", "ea", "io", "ou", "y", "oa", "ee"]
+_CODAS = [
+    "n",
+    "r",
+    "s",
+    "l",
+    "t",
+    "m",
+    "x",
+    "d",
+    "ck",
+    "nd",
+    "nt",
+    "rm",
+    "st",
+    "ss",
+    "ll",
+    "ng",
+    "rt",
+    "sm",
+    "ct",
+] + [""] * 14
+_ENDINGS = [
+    "al",
+    "ate",
+    "ation",
+    "em",
+    "ent",
+    "er",
+    "gram",
+    "ia",
+    "ic",
+    "ide",
+    "in",
+    "ine",
+    "ion",
+    "is",
+    "ism",
+    "ite",
+    "itis",
+    "ium",
+    "ive",
+    "ized",
+    "logy",
+    "ol",
+    "oma",
+    "on",
+    "or",
+    "ory",
+    "osis",
+    "ous",
+    "phy",
+    "ty",
+    "um",
+    "ure",
+    "us",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +141,7 @@ def make_value(rng: random.Random, kind: str) -> Value:
     return Value(stored, said.lower())
 
 
-_NO_PUNCTUATION = str.maketrans({mark: None for mark in ",()[]"})
+_NO_PUNCTUATION = str.maketrans(dict.fromkeys(",()[]"))
 
 
 def _word(rng: random.Random) -> str:
