@@ -30,7 +30,6 @@ from medsql.runs.fingerprint import fingerprint, identity
 from medsql.runs.folder import busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
-ASSETS = Path(__file__).parent / "assets"
 
 SETTINGS: dict[str, type] = {
     "train": TrainSettings,
@@ -49,7 +48,7 @@ def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
     settings = to_settings(config, SETTINGS[str(hydra.job.config_name)])
     if isinstance(settings, EvaluateSettings) and settings.run is not None:
         settings = of_run(settings, explicit_keys(hydra.overrides.task))
-    local = isinstance(settings, CompareSettings | PretrainSettings)  # neither is told where anything lies
+    local = isinstance(settings, CompareSettings | PretrainSettings)  # neither reads anything from a path
     return settings if local else with_paths(settings)
 
 
@@ -149,7 +148,6 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "medsql.run_folder", lambda parent, *, _root_: run_folder(parent, _root_), replace=True
     )
-    OmegaConf.register_new_resolver("medsql.assets", lambda name: str(ASSETS / name), replace=True)
     OmegaConf.register_new_resolver("medsql.sweep_name", lambda *, _root_: sweep_name(_root_), replace=True)
 
 
@@ -213,7 +211,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
 
 def unknown_key(key: str, kind: type) -> str:
     """The line for a key that no setting has."""
-    closest = process.extractOne(key, known_keys(kind), scorer=_likeness, score_cutoff=60)
+    shortest_first = sorted(known_keys(kind), key=len)  # which decides between equally likely ones
+    closest = process.extractOne(key, shortest_first, scorer=_likeness, score_cutoff=60)
     return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")
 
 

@@ -130,6 +130,10 @@ class OptimSettings:
         _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         _check(self.lr > 0, f"optim.lr={self.lr:g}: must be greater than 0")
         _check(0 <= self.beta2 < 1, f"optim.beta2={self.beta2:g}: must be at least 0 and below 1")
+        _check(
+            self.name == "adamw" or self.beta2 == 0.999,
+            f"optim.beta2={self.beta2:g} contradicts optim={self.name}: only AdamW has it",
+        )
         _check(self.lr_scale > 0, f"optim.lr_scale={self.lr_scale:g}: must be greater than 0")
         _check_range("optim.weight_decay", self.weight_decay, 0)
         _check_range("optim.warmup_ratio", self.warmup_ratio, 0, 1)
@@ -152,7 +156,8 @@ class DataSettings:
     `path` is a folder (`mimicsql`), a file or folder (`jsonl`) or a hub name or folder
     (`medical_text_to_sql`). `*_rows` keep the first rows of a split; null keeps all.
     `pairs` and `seed` shape what is generated, the synthetic hospital and the corpus of pretraining,
-    and `admissions` the hospital alone. The corpus holds whole prompts: to it belongs `prompt: none`.
+    and `admissions` the hospital alone. The corpus holds whole prompts and
+    splits of its own: it needs `prompt: none` and `split: source`.
     """
 
     source: str
@@ -173,6 +178,11 @@ class DataSettings:
         _check_choice("data.source", self.source, SOURCES)
         _check_choice("data.split", self.split, ("source", "report"))
         _check_choice("data.prompt", self.prompt, PROMPTS)
+        for key, value in (("split", "source"), ("prompt", "none")):
+            _check(
+                self.source != "corpus" or getattr(self, key) == value,
+                f"data.{key}={getattr(self, key)} contradicts data=corpus, which needs data.{key}={value}",
+            )
         needs = {"mimicsql": "FOLDER", "jsonl": "FILE-OR-FOLDER", "medical_text_to_sql": "HUB-NAME-OR-FOLDER"}
         if self.source in needs:
             _check(bool(self.path), f"data={self.source} needs data.path={needs[self.source]}")
@@ -274,12 +284,10 @@ class LoggerSettings:
     wandb: WandbSettings | None = None
 
 
-@dataclass
-class TrainSettings:
-    """Everything `python -m medsql.train` may be told."""
+@dataclass(kw_only=True)
+class FitSettings:
+    """What every training is told, fine-tuning and pretraining alike."""
 
-    model: ModelSettings
-    lora: LoraSettings
     optim: OptimSettings
     data: DataSettings
     decode: DecodeSettings
@@ -300,6 +308,14 @@ class TrainSettings:
                 metric == "val/loss" or self.validation.generate_rows != 0,
                 f"{key}={metric} contradicts validation.generate_rows=0: no SQL is generated to score",
             )
+
+
+@dataclass(kw_only=True)
+class TrainSettings(FitSettings):
+    """Everything `python -m medsql.train` may be told."""
+
+    model: ModelSettings
+    lora: LoraSettings
 
 
 @dataclass
@@ -330,26 +346,14 @@ class BaseSettings:
             _check_range(f"base.{key}", getattr(self, key), 0, 1)
 
 
-@dataclass
-class PretrainSettings:
-    """Everything `python -m medsql.pretrain` may be told: `TrainSettings`, with `base` in place of a
-    checkpoint and its adapter."""
+@dataclass(kw_only=True)
+class PretrainSettings(FitSettings):
+    """Everything `python -m medsql.pretrain` may be told."""
 
     base: BaseSettings
-    optim: OptimSettings
-    data: DataSettings
-    decode: DecodeSettings
-    trainer: TrainerSettings
-    validation: ValidationSettings
-    checkpoint: CheckpointSettings
-    seed: int
-    objective: str
-    logger: LoggerSettings = field(default_factory=LoggerSettings)
-    name: str | None = None
 
     def __post_init__(self) -> None:
-        _check_range("seed", self.seed, 0, 2**32 - 1)
-        _check_name(self.name)
+        super().__post_init__()
         _check(self.data.source == "corpus", f"data={self.data.source}: a base is pretrained on data=corpus")
 
 

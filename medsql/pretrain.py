@@ -1,4 +1,4 @@
-"""Pretrains the bundled base model: `python -m medsql.pretrain`."""
+"""Pretrains a small base model on invented databases: `python -m medsql.pretrain`."""
 
 from __future__ import annotations
 

@@ -138,6 +138,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("+lora.rank=8", "no setting lora.rank; did you mean lora"),
         ("optim.lr=-1", "optim.lr=-1: must be greater than 0"),
         ("optim.lr=fast", "optim.lr: .*'fast'.*Float"),
+        ("optim.beta2=1", "optim.beta2=1: "),
         ("optim.lr_scale=0", "optim.lr_scale=0: must be greater than 0"),
         ("optim.schedule=linaer", "choose one of linear"),
         ("optim.warmup_ratio=1.5", "optim.warmup_ratio=1.5: must be from 0 to 1"),
@@ -154,6 +155,34 @@ def test_a_wrong_value_is_refused_with_its_key(settings, override, says):
     with pytest.raises(SettingsError, match=says) as refusal:
         settings("train", override)
     assert "\n" not in str(refusal.value)
+
+
+def test_pretraining_composes_to_its_own_values_and_not_the_groups(settings):
+    run = settings("pretrain")
+    assert (run.data.pairs, run.data.prompt, run.data.source) == (134_400, "none", "corpus")
+    assert (run.optim.epochs, run.optim.batch_size, run.optim.lr, run.optim.scale_by_size) == (
+        1,
+        32,
+        3e-2,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data=synthetic", "a base is pretrained on data=corpus"),
+        ("data.prompt=schema", "data.prompt=schema contradicts data=corpus"),
+        ("data.split=report", "data.split=report contradicts data=corpus"),
+        ("objective=val/exact_mach", "objective=val/exact_mach: choose one of"),
+        ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
+        ("optim=adafactor", "optim.beta2=0.98 contradicts optim=adafactor"),
+        ("base.likeness=2", "base.likeness=2.0: must be from 0 to 1"),
+    ],
+)
+def test_a_pretraining_that_cannot_be_is_refused(settings, override, says):
+    with pytest.raises(SettingsError, match=says):
+        settings("pretrain", override)
 
 
 def test_settings_that_contradict_each_other_are_refused(settings):

@@ -26,8 +26,9 @@ class TrainingOrder(Sampler[list[int]]):
     once, and batch number `b` holds positions `b * batch_size` and on of the stream. Since that
     depends on nothing but the arguments, a resumed run says `start` and needs no saved loader state.
 
-    With `lengths`, batches are cut from a window of the stream that is sorted by them, and shuffled:
-    rows of a batch then need little padding, at the price of batches that are alike within.
+    With `lengths`, the stream is cut into windows of `WINDOW` batches, and a window's rows are sorted by
+    them before it is cut into batches, which are shuffled: rows of a batch then need little padding, at
+    the price of batches that are alike within. Windows, too, run across the borders of epochs.
 
     Args:
         rows: rows in the training data; the stream goes through `range(rows)` once an epoch.

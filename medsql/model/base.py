@@ -3,7 +3,7 @@
 Copying values from question to SQL is what a small model learns last: it needs to find the place
 in the question, and to write what stands there in another case. Both are made easier here and
 learnt all the same: variants of a piece start with similar embeddings, and cross-attention starts
-near the identity, as in mimetic initialisation (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828).
+near the identity (compare mimetic initialisation, Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828).
 """
 
 from __future__ import annotations

@@ -143,6 +143,7 @@ class TextToSQL(pl.LightningModule):
         metrics = {
             "train/loss": self._loss_sum / self._loss_count,
             "train/grad_norm": self._grad_norm.item(),
+            # Of the first group: all are alike but with `scale_by_size`, where it is the embeddings'.
             "train/lr": optimizer.param_groups[0]["lr"],
         }
         self._log_metrics(metrics, step)
@@ -247,7 +248,10 @@ def _group(parameters: list[nn.Parameter], optim: OptimSettings, rate: float) ->
 
 
 def _size(parameter: nn.Parameter) -> float:
-    """The root mean square of the weights, 0.001 where they are smaller, as in Adafactor."""
+    """The root mean square of the weights, 0.001 where they are smaller, as in Adafactor.
+
+    A resumed run computes it from later weights; the optimiser's state then brings back the first.
+    """
     return max(1e-3, parameter.detach().square().mean().sqrt().item())
 
 

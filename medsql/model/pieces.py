@@ -1,11 +1,12 @@
-"""A tokenizer that cuts a word alike however it is written: `coronary`, `▁Coronary`, `CORONARY`.
+"""A tokenizer made to cut a word alike however it is written: `coronary`, `▁Coronary`, `CORONARY`.
 
 Questions come in lower case and SQL in each column's own style, so what has to be copied is rarely
 the same text twice. Here its pieces differ in their case only, and `similar_rows` makes the rows of
 an embedding start out alike where pieces do.
 
 It is a byte-pair encoding (Sennrich et al. 2016) in SentencePiece's manner, `▁` for a blank. Merges
-are learned in lower case and repeated in the other two; a blank joins its word last.
+are learned in lower case and repeated in the other two; a blank joins its word last. Leaving out what is
+seldom makes exceptions, most of them among capitalised words.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _WORDS = Regex(r"[a-z]+|[0-9]|(?<=[a-z0-9])▁(?=[a-z0-9])|[^a-z0-9]+")
 def train_tokenizer(texts: list[str], merges: int, seldom: int) -> PreTrainedTokenizerFast:
     """A tokenizer of about `merges` learned merges, each in every case that occurs `seldom` times.
 
-    Reads and writes back all of printable ASCII; other characters become `<unk>`.
+    Reads and writes back all of printable ASCII, a blank at the very front aside; other characters become
+    `<unk>`.
     """
     everything = list(_in_every_case(_learned(texts, merges)))
     encodings = _tokenizer(everything).backend_tokenizer.encode_batch(texts)
@@ -92,14 +94,14 @@ def _in_every_case(merges: list[Merge]) -> Iterator[Merge]:
 
 
 def _needed_for(pieces: set[str], merges: list[Merge]) -> list[Merge]:
-    """The merges that make one of the pieces, or a part of one."""
+    """The merges that make one of the pieces, or a part of one; of several that make the same, the first."""
     parts = {left + right: (left, right) for left, right in reversed(merges)}
     needed, open_ends = set(pieces), list(pieces)
     while open_ends:
         new = set(parts.get(open_ends.pop(), ())) - needed
         needed |= new
         open_ends += new
-    return [(left, right) for left, right in merges if left + right in needed]
+    return [pair for pair in merges if "".join(pair) in needed and parts["".join(pair)] == pair]
 
 
 def _tokenizer(merges: list[Merge]) -> PreTrainedTokenizerFast:

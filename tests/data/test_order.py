@@ -70,6 +70,11 @@ def test_batches_by_length_hold_rows_of_like_length_and_show_every_row_once_an_e
     assert firsts != sorted(firsts), "batches must not come in the order of their length"
 
 
+def test_windows_and_epochs_need_not_end_together():
+    rows = stream(TrainingOrder(rows=1010, batch_size=10, batches=202, seed=1, lengths=lengths_of(1010)))
+    assert len(rows) == 2020 and {rows.count(row) for row in range(1010)} == {2}
+
+
 def test_starting_anywhere_continues_the_same_order_by_length():
     order = {"rows": 40, "batch_size": 3, "batches": 250, "seed": 5, "lengths": lengths_of(40)}
     whole = list(TrainingOrder(**order))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from end_to_end_tools import kill_when_training, record
+from end_to_end_tools import kill_when_training, record, run_command
 from safetensors.torch import load_file
 
 from medsql.config import ModelSettings
@@ -38,8 +38,6 @@ def weights(folder):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of three hundred steps, undisturbed."""
-    from end_to_end_tools import run_command
-
     folder = tmp_path_factory.mktemp("pretrain")
     result = run_command("pretrain", *SMALL, "name=base", cwd=folder)
     assert result.returncode == 0, result.stderr
@@ -59,6 +57,21 @@ def test_a_killed_run_goes_on_and_ends_with_the_weights_of_an_undisturbed_one(
     first, second = weights(finished), weights(folder)
     assert first.keys() == second.keys()
     assert all(first[name].equal(second[name]) for name in first)
+
+
+def test_what_a_kill_leaves_before_training_and_behind_it_is_made_good(finished, command, tmp_path):
+    """Killed while the fresh model, and later while the bundle, was being written."""
+    folder = tmp_path / "outputs" / "base"
+    (folder / "fresh.tmp").mkdir(parents=True)
+    (folder / "fresh.tmp" / "config.json").write_text("{")
+    assert command("pretrain", *SMALL, "optim.max_steps=1", "name=base").returncode == 0
+    assert not (folder / "fresh.tmp").exists()
+    whole = (folder / "bundle" / "model.safetensors").read_bytes()
+    (folder / "bundle").rename(folder / "bundle.tmp")
+    (folder / "bundle.tmp" / "model.safetensors").write_bytes(b"half")
+    assert command("pretrain", *SMALL, "optim.max_steps=1", "name=base").returncode == 0
+    assert (folder / "bundle" / "model.safetensors").read_bytes() == whole
+    assert not (folder / "bundle.tmp").exists()
 
 
 def test_another_seed_gives_another_corpus(finished, command, tmp_path):

@@ -46,6 +46,19 @@ def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, name: str) -> Non
     assert rates("scaled", lr=1e-3, lr_scale=5) == rates("plain", lr=5e-3)
 
 
+def test_by_size_each_tensor_has_the_rate_of_its_first_weights(tmp_path: Path) -> None:
+    module = TinyRun(tmp_path, lora=FULL, lr=1e-2, warmup_ratio=0.0, scale_by_size=True, beta2=0.98).module
+    optimizer = module.configure_optimizers()["optimizer"]
+    trained = [p for p in module.parameters() if p.requires_grad]
+    assert len(optimizer.param_groups) == len(trained)
+    for group in optimizer.param_groups:
+        (weights,) = group["params"]
+        size = max(1e-3, (weights.detach() ** 2).mean().item() ** 0.5)
+        assert group["lr"] == pytest.approx(1e-2 * size)
+        assert group["weight_decay"] == (0.01 if weights.ndim == 2 else 0)
+        assert group["betas"] == (0.9, 0.98)
+
+
 def test_generated_sql_is_scored_against_the_gold_query_of_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medsql.data.corpus import corpus_splits
-from medsql.model.pieces import BLANK, similar_rows, train_tokenizer
+from medsql.model.pieces import BLANK, _needed_for, similar_rows, train_tokenizer
 
 PAIRS = corpus_splits(1500, seed=3)
 TEXTS = [text for pair in PAIRS["train"] for text in (pair.question, pair.sql)]
@@ -70,6 +70,12 @@ def test_seldom_pieces_are_left_out_and_the_others_stay(tokenizer):
     smaller = train_tokenizer(TEXTS, merges=200, seldom=30)
     assert set(smaller.get_vocab()) < set(tokenizer.get_vocab())
     assert len(smaller.tokenize("how many parcels")) == len(tokenizer.tokenize("how many parcels"))
+
+
+def test_of_two_merges_that_make_the_same_piece_the_first_is_kept():
+    """Else the second, of which a part is missing, could not be built."""
+    merges = [("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")]
+    assert _needed_for({"abc"}, merges) == [("a", "b"), ("ab", "c")]
 
 
 def test_the_same_texts_give_the_same_tokenizer(tokenizer):

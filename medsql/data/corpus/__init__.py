@@ -1,7 +1,4 @@
-"""What the bundled base model is pretrained on: invented databases, and questions asked of them.
-
-Every pair has a database of its own, so nothing can be learnt by heart but how to read and to copy.
-"""
+"""What a base model is pretrained on: invented databases, one for each pair, and questions asked of them."""
 
 import random
 

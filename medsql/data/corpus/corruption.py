@@ -12,16 +12,20 @@ SHARE_MASKED = 0.25
 
 
 def corrupt(rng: random.Random, text: str) -> tuple[str, str]:
-    """The text with holes, and what stood in each hole behind its sentinel."""
+    """The text with holes, and what stood in each hole behind its sentinel.
+
+    The end of the sequence stands for the sentinel that T5 puts behind the last hole.
+    """
     words = text.split(" ")
     holes = min(max(1, round(len(words) * SHARE_MASKED / 2)), len(SENTINELS))
     kept: list[str] = []
     missing: list[str] = []
-    starts = sorted(rng.sample(range(len(words)), min(holes, len(words))))
+    sentinels = iter(SENTINELS)
     position = 0
-    for sentinel, start in zip(SENTINELS, starts, strict=False):
+    for start in sorted(rng.sample(range(len(words)), holes)):
         if start < position:
             continue
+        sentinel = next(sentinels)
         end = min(start + rng.choice((1, 2, 3)), len(words))
         kept += [*words[position:start], sentinel]
         missing += [sentinel, *words[start:end]]

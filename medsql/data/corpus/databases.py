@@ -14,52 +14,6 @@ from medsql.sql.schema import TABLES
 RESERVED = {name for table, columns in TABLES.items() for name in (table, *columns)}
 """MIMICSQL's identifiers: no invented table or column is called like one of them."""
 
-_MODIFIERS = [
-    "actual",
-    "agreed",
-    "average",
-    "base",
-    "billed",
-    "budget",
-    "current",
-    "daily",
-    "declared",
-    "delivery",
-    "estimated",
-    "expected",
-    "final",
-    "first",
-    "former",
-    "highest",
-    "home",
-    "initial",
-    "last",
-    "latest",
-    "legal",
-    "local",
-    "minimum",
-    "monthly",
-    "next",
-    "official",
-    "old",
-    "original",
-    "planned",
-    "previous",
-    "public",
-    "recorded",
-    "regional",
-    "reported",
-    "scheduled",
-    "second",
-    "stated",
-    "target",
-    "third",
-    "total",
-    "usual",
-    "valid",
-    "yearly",
-]
-
 
 @dataclass(frozen=True)
 class Column:
@@ -93,7 +47,6 @@ class Database:
 class Domain:
     """What a database of this domain may be about; an attribute is its words and its kind."""
 
-    name: str
     entities: tuple[str, ...]
     attributes: tuple[tuple[str, str], ...]
 
@@ -104,7 +57,6 @@ def read_domains() -> tuple[Domain, ...]:
     text = files("medsql.data.corpus").joinpath("vocabulary/domains.tsv").read_text("utf-8")
     return tuple(
         Domain(
-            row["domain"],
             tuple(row["entities"].split("|")),
             tuple(tuple(item.split(":")) for item in row["attributes"].split("|")),
         )
@@ -130,27 +82,32 @@ def make_database(rng: random.Random, domain: Domain, *, spelled_out: bool) -> D
     return Database(tuple(tables), identity, link)
 
 
-def _table(rng: random.Random, noun: str, domain: Domain, spelled_out: bool) -> Table:
-    if rng.random() < 0.15:
-        noun = f"{rng.choice(words())} {noun}"
+def _table(rng: random.Random, entity: str, domain: Domain, spelled_out: bool) -> Table:
+    """A table of the entity, drawn anew where it would be called as in MIMICSQL."""
+    noun = f"{rng.choice(words('words'))} {entity}" if rng.random() < 0.15 else entity
     plural = _plural(noun)
     name = _identifier(rng, noun if spelled_out or rng.random() < 0.5 else plural, spelled_out)
+    if name in RESERVED:
+        return _table(rng, entity, domain, spelled_out)
     columns: dict[str, Column] = {}
-    for said, kind in rng.sample(domain.attributes, rng.randint(3, 6)):
-        column = _column(rng, said, kind, spelled_out)
+    for attribute in rng.sample(domain.attributes, rng.randint(3, 6)):
+        column = _column(rng, attribute, spelled_out)
         columns.setdefault(column.name, column)
     return Table(noun, plural, name, tuple(columns.values()))
 
 
-def _column(rng: random.Random, said: str, kind: str, spelled_out: bool) -> Column:
+def _column(rng: random.Random, attribute: tuple[str, str], spelled_out: bool) -> Column:
+    """A column about the attribute, drawn anew where it would be called as in MIMICSQL."""
+    said, kind = attribute
     draw = rng.random()
     if draw < 0.3:
-        said = f"{rng.choice(_MODIFIERS)} {said}"
+        said = f"{rng.choice(words('modifiers'))} {said}"
     elif draw < 0.45:
-        said = f"{rng.choice(words())} {said.split()[-1]}"
+        said = f"{rng.choice(words('words'))} {said.split()[-1]}"
     elif draw < 0.5:
         said = f"{invented_word(rng)} {said.split()[-1]}"
-    return Column(said, _identifier(rng, said, spelled_out), kind)
+    column = Column(said, _identifier(rng, said, spelled_out), kind)
+    return column if column.name not in RESERVED else _column(rng, attribute, spelled_out)
 
 
 def _identifier(rng: random.Random, said: str, spelled_out: bool) -> str:
@@ -159,8 +116,7 @@ def _identifier(rng: random.Random, said: str, spelled_out: bool) -> str:
         parts = [_shortened(rng, part) for part in parts]
     if not spelled_out and len(parts) > 1 and rng.random() < 0.15:
         parts = parts[1:]
-    name = "_".join(parts).upper()
-    return f"{name}_X" if name in RESERVED else name
+    return "_".join(parts).upper()
 
 
 def _shortened(rng: random.Random, word: str) -> str:

@@ -2,113 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import random
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-KINDS = ("person", "phrase", "title", "label", "word", "code", "number", "amount", "year", "time")
-"""What a column holds; a vocabulary's attributes name one of these."""
-
 ORDERED = frozenset({"number", "amount", "year", "time"})
 """Kinds that are compared with more than equality."""
-
-_ONSETS = [
-    "b",
-    "c",
-    "d",
-    "f",
-    "g",
-    "h",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "w",
-    "br",
-    "ch",
-    "cl",
-    "cr",
-    "dr",
-    "fl",
-    "fr",
-    "gl",
-    "gr",
-    "ph",
-    "pl",
-    "pr",
-    "qu",
-    "sc",
-    "sh",
-    "sl",
-    "sp",
-    "st",
-    "str",
-    "th",
-    "tr",
-]
-_VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "ae", "ea", "io", "ou", "y", "oa", "ee"]
-_CODAS = [
-    "n",
-    "r",
-    "s",
-    "l",
-    "t",
-    "m",
-    "x",
-    "d",
-    "ck",
-    "nd",
-    "nt",
-    "rm",
-    "st",
-    "ss",
-    "ll",
-    "ng",
-    "rt",
-    "sm",
-    "ct",
-] + [""] * 14
-_ENDINGS = [
-    "al",
-    "ate",
-    "ation",
-    "em",
-    "ent",
-    "er",
-    "gram",
-    "ia",
-    "ic",
-    "ide",
-    "in",
-    "ine",
-    "ion",
-    "is",
-    "ism",
-    "ite",
-    "itis",
-    "ium",
-    "ive",
-    "ized",
-    "logy",
-    "ol",
-    "oma",
-    "on",
-    "or",
-    "ory",
-    "osis",
-    "ous",
-    "phy",
-    "ty",
-    "um",
-    "ure",
-    "us",
-]
 
 
 @dataclass(frozen=True)
@@ -120,22 +21,38 @@ class Value:
 
 
 @cache
-def words() -> list[str]:
-    """The project's list of plain English words."""
-    return files("medsql.data.corpus").joinpath("vocabulary/words.txt").read_text("utf-8").split()
+def words(name: str) -> list[str]:
+    """One of the project's lists: `words`, English ones and some medical, or `modifiers` of a column."""
+    return _vocabulary(f"{name}.txt").split()
+
+
+@cache
+def _syllables() -> dict[str, list[str]]:
+    """What syllables are made of; a spelling that stands twice is likelier."""
+    rows = csv.DictReader(_vocabulary("syllables.tsv").splitlines(), delimiter="\t")
+    return {row["part"]: row["spellings"].split() for row in rows}
+
+
+def _vocabulary(file: str) -> str:
+    return files("medsql.data.corpus").joinpath("vocabulary", file).read_text("utf-8")
 
 
 def invented_word(rng: random.Random) -> str:
     """A pronounceable word that means nothing."""
-    syllables = rng.choice((1, 1, 2, 2, 2, 3))
-    word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables))
-    return word + rng.choice(_ENDINGS) if rng.random() < 0.4 else word
+    parts = _syllables()
+
+    def syllable() -> str:
+        coda = rng.choice(parts["coda"]) if rng.random() < 0.6 else ""
+        return rng.choice(parts["onset"]) + rng.choice(parts["vowel"]) + coda
+
+    word = "".join(syllable() for _ in range(rng.choice((1, 1, 2, 2, 2, 3))))
+    return word + rng.choice(parts["ending"]) if rng.random() < 0.4 else word
 
 
 def make_value(rng: random.Random, kind: str) -> Value:
     """A value of one of `KINDS`. Raises `KeyError` on any other kind."""
     stored = _MAKERS[kind](rng)
-    said = stored.removesuffix(".0")
+    said = stored.removesuffix(".0") if kind == "year" else stored  # a year is never said as a real number
     if kind in ("phrase", "title", "label") and rng.random() < 0.04:
         said = said.translate(_NO_PUNCTUATION)
     return Value(stored, said.lower())
@@ -145,7 +62,7 @@ _NO_PUNCTUATION = str.maketrans(dict.fromkeys(",()[]"))
 
 
 def _word(rng: random.Random) -> str:
-    return invented_word(rng) if rng.random() < 0.5 else rng.choice(words())
+    return invented_word(rng) if rng.random() < 0.5 else rng.choice(words("words"))
 
 
 def _some_words(rng: random.Random, longest: int) -> list[str]:
@@ -187,10 +104,6 @@ def _title(rng: random.Random) -> str:
     return _punctuated(rng, [word.capitalize() for word in _some_words(rng, 4)])
 
 
-def _plain_word(rng: random.Random) -> str:
-    return _word(rng)
-
-
 def _person(rng: random.Random) -> str:
     return f"{invented_word(rng).capitalize()} {invented_word(rng).capitalize()}"
 
@@ -218,11 +131,13 @@ def _number(rng: random.Random) -> str:
 
 def _amount(rng: random.Random) -> str:
     whole = f"{_number(rng)}.{rng.randrange(10)}" if rng.random() < 0.7 else _number(rng)
+    # As doses and ranges are typed: with a unit, without, or the low end of a range.
     unit = rng.choice(("", "", "", "mm", " kg", "%", " units", "-40", " dl"))
     return whole + unit
 
 
 def _year(rng: random.Random) -> str:
+    # Shifted years, and the real numbers that some databases keep them as.
     return str(rng.randint(1750, 2250)) + (".0" if rng.random() < 0.15 else "")
 
 
@@ -236,10 +151,13 @@ _MAKERS = {
     "phrase": _phrase,
     "title": _title,
     "label": _label,
-    "word": _plain_word,
+    "word": _word,
     "code": _code,
     "number": _number,
     "amount": _amount,
     "year": _year,
     "time": _time,
 }
+
+KINDS = tuple(_MAKERS)
+"""What a column holds; a vocabulary's attributes name one of these."""
