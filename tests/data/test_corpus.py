@@ -11,7 +11,7 @@ import pytest
 
 from medsql.data.corpus import HELD_OUT_DOMAINS, corpus_splits
 from medsql.data.corpus.corruption import SENTINELS, corrupt
-from medsql.data.corpus.databases import make_database, read_domains
+from medsql.data.corpus.databases import Domain, make_database, read_domains
 from medsql.data.corpus.examples import make_query, say, write_sql
 from medsql.data.corpus.values import KINDS, make_value
 from medsql.sql.dialect import to_sqlite
@@ -44,8 +44,11 @@ def test_what_is_validated_on_is_of_domains_that_training_never_sees(pairs):
     known = {entity.upper() for domain in read_domains()[:-HELD_OUT_DOMAINS] for entity in domain.entities}
     main_tables = {domain.entities[0].upper() for domain in read_domains()[-HELD_OUT_DOMAINS:]}
     assert unseen.isdisjoint(known)
-    train = " ".join(pair.sql for pair in pairs)
-    assert not [table for table in main_tables if re.search(rf"\b{table}_ID\b", train)]
+    keys = re.compile(rf"\b({'|'.join(main_tables)})_ID\b")
+    assert not [pair for pair in pairs if keys.search(pair.sql)]
+    for name in ("validation", "test"):
+        held_out = corpus_splits(1, seed=1)[name]
+        assert sum(bool(keys.search(pair.sql)) for pair in held_out) > len(held_out) / 4
 
 
 @pytest.mark.parametrize("spelled_out", [True, False])
@@ -57,6 +60,17 @@ def test_no_table_or_column_is_called_as_in_mimicsql(spelled_out):
         assert names.isdisjoint(MIMICSQL)
         assert not [name for name in names if name.endswith("_X")]
         assert {query.database.identity, query.database.link}.isdisjoint(MIMICSQL)
+
+
+@pytest.mark.parametrize("spelled_out", [True, False])
+def test_what_would_be_called_as_in_mimicsql_is_drawn_anew(spelled_out):
+    rng = random.Random(1)
+    attributes = tuple((name.lower().replace("_", " "), "word") for name in ("ROUTE", "LABEL", "FLAG", "AGE"))
+    domain = Domain(("visitor", "lab", "diagnoses"), (*attributes, ("gate", "word"), ("hall", "word")))
+    for _ in range(200):
+        database = make_database(rng, domain, spelled_out=spelled_out)
+        names = {name for table in database.tables for name in (table.name, *(c.name for c in table.columns))}
+        assert names.isdisjoint(MIMICSQL)
 
 
 @pytest.mark.parametrize("spelled_out", [True, False])

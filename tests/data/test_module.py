@@ -117,6 +117,18 @@ def test_every_row_is_trained_on_once_an_epoch():
     assert len(seen) == 32
 
 
+def test_by_length_a_batch_holds_rows_of_like_input_in_steps_of_32_and_like_target():
+    module = pairs_module(train=40, group_by_length=True, epochs=1)
+    inputs = [[9] * (8 if row % 2 else 70) for row in range(40)]
+    targets = [[9] * (1 + row // 4) for row in range(40)]
+    rows = Dataset.from_dict({"input_ids": inputs, "labels": targets})
+    at(module).data = replace(module.data, train=rows)
+    batches = [sorted(batch) for batch in indices(module.train_dataloader())]
+    # Of each four rows with one length of target, two inputs are short and two are long.
+    assert sorted(batches) == sorted([four + at, four + at + 2] for four in range(0, 40, 4) for at in (0, 1))
+    assert not any(len(set(batch)) < 2 for batch in batches)
+
+
 def test_the_seed_decides_the_order():
     assert indices(pairs_module(seed=1).train_dataloader()) == indices(
         pairs_module(seed=1).train_dataloader()

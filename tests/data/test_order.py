@@ -66,8 +66,8 @@ def test_batches_by_length_hold_rows_of_like_length_and_show_every_row_once_an_e
         )
 
     assert padding(by_length) < padding(as_it_comes) / 10
-    firsts = [lengths[batch[0]] for batch in by_length]
-    assert firsts != sorted(firsts), "batches must not come in the order of their length"
+    firsts = [lengths[batch[0]] for batch in by_length[:100]]
+    assert firsts != sorted(firsts), "batches of a window must not come in the order of their length"
 
 
 def test_windows_and_epochs_need_not_end_together():

@@ -92,4 +92,6 @@ def test_rows_of_a_piece_are_as_alike_as_asked_and_as_large_as_before(tokenizer)
     assert likeness == pytest.approx(0.8**0.5, abs=0.05)
     assert abs(torch.cosine_similarity(plain, other, dim=0).item()) < 0.1
     assert upper.std().item() == pytest.approx(1, abs=0.05)
+    b = tokenizer.convert_tokens_to_ids("b")
+    assert torch.equal(mixed[b], rows[b]), "what the others are made similar to stays"
     assert torch.equal(similar_rows(tokenizer, rows, likeness=0), rows)
