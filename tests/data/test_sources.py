@@ -12,8 +12,8 @@ from medsql.data.pairs import Pair
 from medsql.data.sources import read_source
 
 
-def settings(source, path=None, **more):
-    return DataSettings(source=source, split="source", prompt="question", path=path and str(path), **more)
+def settings(source, path=None, prompt="question", **more):
+    return DataSettings(source=source, split="source", prompt=prompt, path=path and str(path), **more)
 
 
 def write_lines(path, rows):
@@ -82,7 +82,7 @@ def test_conversations_become_pairs_of_their_last_turns(tmp_path):
 
 
 def test_the_corpus_is_generated_as_configured():
-    source = read_source(settings("corpus", pairs=12, seed=7))
+    source = read_source(settings("corpus", prompt="none", pairs=12, seed=7))
     assert source.dropped == {}
     assert source.splits["train"] == corpus_splits(12, seed=7)["train"]
     assert source.splits.keys() == {"train", "validation", "test"}
