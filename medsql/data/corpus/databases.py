@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from medsql.data.corpus.values import invented_word, words
+from medsql.data.corpus.values import HEADS, abbreviated, any_word, invented_word, words
 from medsql.sql.schema import TABLES
+
+NEW_NOUNS = 0.5
+"""Tables called by a word of the list or an invented one, so that names are copied, not learnt by heart."""
+
+NEW_COLUMNS = 0.35
+"""Columns whose words are none of their domain's but the last, which says what they hold."""
 
 RESERVED = {name for table, columns in TABLES.items() for name in (table, *columns)}
 """MIMICSQL's identifiers: no invented table or column is called like one of them."""
@@ -65,26 +71,40 @@ def read_domains() -> tuple[Domain, ...]:
 
 
 def make_database(rng: random.Random, domain: Domain, *, spelled_out: bool) -> Database:
-    """A database of the domain, its first entity the main table.
+    """A database of the domain: its first entity is the main table, unless that is an invented one.
 
+    Drawn anew where a key would be called as in MIMICSQL, or like a column.
     `spelled_out` makes identifiers follow from the words (`payment method` is `PAYMENT_METHOD`, the
     key of `shipper` is `SHIPPER_ID`), as they must where a question is asked without its schema.
     Otherwise they may be abbreviated, and keys called anything.
     """
     main, *others = domain.entities
-    nouns = rng.sample(others, rng.choice((1, 1, 2)))
-    tables = [_table(rng, noun, domain, spelled_out) for noun in (main, *nouns)]
+    tables: dict[str, Table] = {}
+    for entity in (main, *rng.sample(others, rng.choice((1, 1, 2)))):
+        table = _table(rng, entity, domain, spelled_out)
+        tables.setdefault(table.name, table)
+    noun = next(iter(tables.values())).noun
     if spelled_out:
-        key = f"{main}_id".upper()
-        return Database(tuple(tables), key, key)
-    identity = _identifier(rng, f"{main} {rng.choice(('id', 'number', 'code', 'key'))}", False)
-    link = _identifier(rng, f"{rng.choice(nouns)} {rng.choice(('id', 'number', 'ref', 'key'))}", False)
-    return Database(tuple(tables), identity, link)
+        identity = link = _identifier(rng, f"{noun} id", True)
+    else:
+        identity, link = (
+            _identifier(rng, f"{rng.choice((noun, invented_word(rng)))} {rng.choice(_KEYS)}", False)
+            for _ in range(2)
+        )
+    taken = RESERVED | {column.name for table in tables.values() for column in table.columns}
+    if taken & {identity, link}:
+        return make_database(rng, domain, spelled_out=spelled_out)
+    return Database(tuple(tables.values()), identity, link)
+
+
+_KEYS = ("id", "number", "ref", "key")
 
 
 def _table(rng: random.Random, entity: str, domain: Domain, spelled_out: bool) -> Table:
-    """A table of the entity, drawn anew where it would be called as in MIMICSQL."""
-    noun = f"{rng.choice(words('words'))} {entity}" if rng.random() < 0.15 else entity
+    """A table of the entity or an invented one, drawn anew where it would be called as in MIMICSQL."""
+    noun = any_word(rng) if rng.random() < NEW_NOUNS else entity
+    if rng.random() < 0.15:
+        noun = f"{any_word(rng)} {noun}"
     plural = _plural(noun)
     name = _identifier(rng, noun if spelled_out or rng.random() < 0.5 else plural, spelled_out)
     if name in RESERVED:
@@ -99,13 +119,10 @@ def _table(rng: random.Random, entity: str, domain: Domain, spelled_out: bool) -
 def _column(rng: random.Random, attribute: tuple[str, str], spelled_out: bool) -> Column:
     """A column about the attribute, drawn anew where it would be called as in MIMICSQL."""
     said, kind = attribute
-    draw = rng.random()
-    if draw < 0.3:
+    if rng.random() < NEW_COLUMNS:
+        said = f"{any_word(rng)} {rng.choice((said.split()[-1], *HEADS[kind]))}"
+    elif rng.random() < 0.3:
         said = f"{rng.choice(words('modifiers'))} {said}"
-    elif draw < 0.45:
-        said = f"{rng.choice(words('words'))} {said.split()[-1]}"
-    elif draw < 0.5:
-        said = f"{invented_word(rng)} {said.split()[-1]}"
     column = Column(said, _identifier(rng, said, spelled_out), kind)
     return column if column.name not in RESERVED else _column(rng, attribute, spelled_out)
 
@@ -113,19 +130,10 @@ def _column(rng: random.Random, attribute: tuple[str, str], spelled_out: bool) -
 def _identifier(rng: random.Random, said: str, spelled_out: bool) -> str:
     parts = said.split()
     if not spelled_out and rng.random() < 0.5:
-        parts = [_shortened(rng, part) for part in parts]
+        parts = [abbreviated(rng, part) for part in parts]
     if not spelled_out and len(parts) > 1 and rng.random() < 0.15:
         parts = parts[1:]
     return "_".join(parts).upper()
-
-
-def _shortened(rng: random.Random, word: str) -> str:
-    way = rng.random()
-    if way < 0.5 or len(word) < 5:
-        return word
-    if way < 0.8:
-        return word[: rng.randint(3, 4)]
-    return word[0] + "".join(letter for letter in word[1:] if letter not in "aeiou")
 
 
 def _plural(noun: str) -> str:

@@ -49,6 +49,21 @@ def invented_word(rng: random.Random) -> str:
     return word + rng.choice(parts["ending"]) if rng.random() < 0.4 else word
 
 
+def any_word(rng: random.Random) -> str:
+    """An invented word, or one of the list."""
+    return invented_word(rng) if rng.random() < 0.5 else rng.choice(words("words"))
+
+
+def abbreviated(rng: random.Random, word: str) -> str:
+    """The word's beginning, or the word without its inner vowels; half of the time, and if short, as it is."""
+    way = rng.random()
+    if way < 0.5 or len(word) < 5:
+        return word
+    if way < 0.8:
+        return word[: rng.randint(3, 4)]
+    return word[0] + "".join(letter for letter in word[1:] if letter not in "aeiou")
+
+
 def make_value(rng: random.Random, kind: str) -> Value:
     """A value of one of `KINDS`. Raises `KeyError` on any other kind."""
     stored = _MAKERS[kind](rng)
@@ -61,14 +76,11 @@ def make_value(rng: random.Random, kind: str) -> Value:
 _NO_PUNCTUATION = str.maketrans(dict.fromkeys(",()[]"))
 
 
-def _word(rng: random.Random) -> str:
-    return invented_word(rng) if rng.random() < 0.5 else rng.choice(words("words"))
-
-
 def _some_words(rng: random.Random, longest: int) -> list[str]:
-    """One to `longest` words, fewer being likelier."""
+    """One to `longest` words, fewer being likelier; in one text of five, words are abbreviated."""
     count = min(rng.randint(1, longest), rng.randint(1, longest))
-    return [_word(rng) for _ in range(count)]
+    some = [any_word(rng) for _ in range(count)]
+    return [abbreviated(rng, word) for word in some] if rng.random() < 0.2 else some
 
 
 def _punctuated(rng: random.Random, parts: list[str]) -> str:
@@ -138,7 +150,7 @@ def _amount(rng: random.Random) -> str:
 
 def _year(rng: random.Random) -> str:
     # Shifted years, and the real numbers that some databases keep them as.
-    return str(rng.randint(1750, 2250)) + (".0" if rng.random() < 0.15 else "")
+    return str(rng.randint(1750, 2250)) + (".0" if rng.random() < 0.05 else "")
 
 
 def _time(rng: random.Random) -> str:
@@ -151,7 +163,7 @@ _MAKERS = {
     "phrase": _phrase,
     "title": _title,
     "label": _label,
-    "word": _word,
+    "word": any_word,
     "code": _code,
     "number": _number,
     "amount": _amount,
@@ -161,3 +173,17 @@ _MAKERS = {
 
 KINDS = tuple(_MAKERS)
 """What a column holds; a vocabulary's attributes name one of these."""
+
+HEADS = {
+    "person": ("name", "holder", "agent"),
+    "phrase": ("description", "remark", "text"),
+    "title": ("heading", "section", "department"),
+    "label": ("class", "category", "state"),
+    "word": ("type", "manner", "mode"),
+    "code": ("code", "reference", "mark"),
+    "number": ("count", "quantity", "number"),
+    "amount": ("size", "dose", "measure"),
+    "year": ("year",),
+    "time": ("time", "moment"),
+}
+"""What a column of each kind may be called with, in any domain."""
