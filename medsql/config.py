@@ -126,13 +126,13 @@ class OptimSettings:
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        _check_choice("optim.name", self.name, ("adamw", "adafactor"))
+        _check_choice("optim.name", self.name, ("adamw", "muon", "adafactor"))
         _check_choice("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
         _check(self.lr > 0, f"optim.lr={self.lr:g}: must be greater than 0")
         _check(0 <= self.beta2 < 1, f"optim.beta2={self.beta2:g}: must be at least 0 and below 1")
         _check(
-            self.name == "adamw" or self.beta2 == 0.999,
-            f"optim.beta2={self.beta2:g} contradicts optim={self.name}: only AdamW has it",
+            self.name != "adafactor" or self.beta2 == 0.999,
+            f"optim.beta2={self.beta2:g} contradicts optim=adafactor: AdamW has it, alone or beside Muon",
         )
         _check(self.lr_scale > 0, f"optim.lr_scale={self.lr_scale:g}: must be greater than 0")
         _check_range("optim.weight_decay", self.weight_decay, 0)

@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
-from transformers.optimization import Adafactor
 
 from medsql.config import DecodeSettings, OptimSettings
 from medsql.data.pairs import Pair
 from medsql.errors import UserError
 from medsql.metrics.streaming import ExactMatch, TokenOverlapScores
 from medsql.model.generation import generate_sql, log_prediction
+from medsql.model.optimizers import build_optimizer
 
 LOG_EVERY_STEPS = 10
 """Optimisation steps that one logged training loss is the mean over."""
@@ -151,7 +151,7 @@ class TextToSQL(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule over `total_steps`."""
-        optimizer = self._optimizer()
+        optimizer = build_optimizer(self.model, self.optim)
         scheduler = get_scheduler(
             {"constant": "constant_with_warmup"}.get(self.optim.schedule, self.optim.schedule),
             optimizer,
@@ -159,20 +159,6 @@ class TextToSQL(pl.LightningModule):
             num_training_steps=self.total_steps,
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _optimizer(self) -> Optimizer:
-        """Weight decay acts on matrices; norms and biases, which are vectors, are left alone."""
-        rate = self.optim.lr * self.optim.lr_scale
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        if self.optim.scale_by_size:
-            groups = [_group([p], self.optim, rate * _size(p)) for p in trained]
-        else:
-            kinds = ([p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2])
-            groups = [_group(parameters, self.optim, rate) for parameters in kinds]
-        if self.optim.name == "adafactor":
-            # An external learning rate and schedule, as for T5's fine-tuning (Raffel et al. 2020).
-            return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
-        return AdamW(groups, lr=rate, betas=(0.9, self.optim.beta2), fused=True)
 
     # ---- validation -------------------------------------------------------------------------
 
@@ -240,19 +226,6 @@ class TextToSQL(pl.LightningModule):
 
     def _trainable_names(self) -> list[str]:
         return [name for name, parameter in self.named_parameters() if parameter.requires_grad]
-
-
-def _group(parameters: list[nn.Parameter], optim: OptimSettings, rate: float) -> dict[str, Any]:
-    decay = optim.weight_decay if parameters and parameters[0].ndim >= 2 else 0.0
-    return {"params": parameters, "lr": rate, "weight_decay": decay}
-
-
-def _size(parameter: nn.Parameter) -> float:
-    """The root mean square of the weights, 0.001 where they are smaller, as in Adafactor.
-
-    A resumed run computes it from later weights; the optimiser's state then brings back the first.
-    """
-    return max(1e-3, parameter.detach().square().mean().sqrt().item())
 
 
 def _check_finite(loss: float, what: str) -> None:

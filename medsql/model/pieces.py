@@ -5,8 +5,7 @@ the same text twice. Here its pieces differ in their case only, and `similar_row
 an embedding start out alike where pieces do.
 
 It is a byte-pair encoding (Sennrich et al. 2016) in SentencePiece's manner, `▁` for a blank. Merges
-are learned in lower case and repeated in the other two; a blank joins its word last. Leaving out what is
-seldom makes exceptions, most of them among capitalised words.
+are learned in lower case and repeated in the other two; a blank joins its word last.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ _WORDS = Regex(r"[a-z]+|[0-9]|(?<=[a-z0-9])▁(?=[a-z0-9])|[^a-z0-9]+")
 
 
 def train_tokenizer(texts: list[str], merges: int, seldom: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of about `merges` learned merges, each in every case that occurs `seldom` times.
+    """A tokenizer of about `merges` learned merges, those that occur `seldom` times in every case.
 
     Reads and writes back all of printable ASCII, a blank at the very front aside; other characters become
     `<unk>`.
     """
     everything = list(_in_every_case(_learned(texts, merges)))
     encodings = _tokenizer(everything).backend_tokenizer.encode_batch(texts)
-    used = Counter(piece for encoding in encodings for piece in encoding.tokens)
-    common = {piece for piece, count in used.items() if count >= seldom}
+    used = Counter(_plain(piece) for encoding in encodings for piece in encoding.tokens)
+    common = {left + right for left, right in everything if used[_plain(left + right)] >= seldom}
     return _tokenizer(_needed_for(common, everything))
 
 
@@ -62,9 +61,14 @@ def similar_rows(tokenizer: PreTrainedTokenizerFast, rows: Tensor, likeness: flo
     own = torch.arange(len(rows))
     plain = own.clone()
     for piece in ids.keys() - {*SPECIAL, *SENTINELS}:
-        plain[ids[piece]] = ids.get(piece.removeprefix(BLANK).lower(), ids[piece])
+        plain[ids[piece]] = ids.get(_plain(piece), ids[piece])
     mixed = likeness**0.5 * rows[plain] + (1 - likeness) ** 0.5 * rows
     return torch.where((plain == own)[:, None], rows, mixed)
+
+
+def _plain(piece: str) -> str:
+    """The variant in lower case with no blank before it."""
+    return piece.removeprefix(BLANK).lower()
 
 
 def _learned(texts: list[str], merges: int) -> list[Merge]:

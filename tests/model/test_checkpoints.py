@@ -202,9 +202,11 @@ def test_full_fine_tuning_resumes_too(tmp_path: Path) -> None:
     torch.testing.assert_close(resumed.weights(), whole.weights(), rtol=0, atol=1e-6)
 
 
-def test_adafactor_resumes_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["adafactor", "muon"])
+def test_other_optimisers_resume_too(tmp_path: Path, name: str) -> None:
     changes: dict[str, Any] = {
-        "name": "adafactor",
+        "name": name,
+        "lora": FULL,
         "lr": 1e-3,
         "schedule": "cosine",
         "steps": 4,

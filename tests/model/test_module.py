@@ -37,7 +37,7 @@ def test_validation_loss_weighs_batches_by_their_rows(tmp_path: Path) -> None:
     assert run.checkpoints.validations[1]["val/loss"] == pytest.approx(sum(losses) / 9, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "muon", "adafactor"])
 def test_lr_scale_multiplies_the_learning_rate(tmp_path: Path, name: str) -> None:
     def rates(folder: str, **changes: float) -> list[float]:
         module = TinyRun(tmp_path / folder, name=name, warmup_ratio=0.0, **changes).module
