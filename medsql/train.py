@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medsql.config import TrainSettings
 from medsql.door import door
-from medsql.runs.fingerprint import identity
+from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import values_of, write_predictions
 
@@ -46,7 +46,7 @@ def train(settings: TrainSettings, run: Run) -> float:
     backbone = load_backbone(settings.model)
     tokenizer = backbone.tokenizer
     tokenized = tokenize_splits(splits, tokenizer, settings.data)
-    run.pin(checkpoint=backbone.checkpoint, rows=splits.record["sha256"])
+    run.pin(checkpoint=by_content(backbone.checkpoint), rows=splits.record["sha256"])
     run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
 
     torch.manual_seed(settings.seed)  # of the adapters' first weights

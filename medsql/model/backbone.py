@@ -13,8 +13,8 @@ from huggingface_hub import HfApi
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from medsql.assets import BUNDLED, checkpoint_folder
 from medsql.config import ModelSettings, SettingsError
-from medsql.model.standin import STANDIN, standin_folder
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,10 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     checkpoint: str
     failures: dict[str, str] = field(default_factory=dict)
-    is_standin: bool = False
 
     def record(self) -> dict[str, Any]:
         """What a run's record says of its model."""
-        return {"checkpoint": self.checkpoint, "failures": self.failures, "standin": self.is_standin}
+        return {"checkpoint": self.checkpoint, "failures": self.failures}
 
 
 def load_backbone(settings: ModelSettings) -> Backbone:
@@ -48,7 +47,7 @@ def load_backbone(settings: ModelSettings) -> Backbone:
             failures[checkpoint] = _one_line(error)
             log.warning("model checkpoint %s does not load: %s", checkpoint, failures[checkpoint])
             continue
-        return Backbone(model, tokenizer, checkpoint, failures, is_standin=checkpoint == STANDIN)
+        return Backbone(model, tokenizer, checkpoint, failures)
     reasons = "; ".join(f"{checkpoint}: {reason}" for checkpoint, reason in failures.items())
     cure = "; model=mini is bundled and needs no download" if settings.name != "mini" else ""
     raise SettingsError(f"model={settings.name}: no checkpoint loads; {reasons}{cure}")
@@ -56,13 +55,13 @@ def load_backbone(settings: ModelSettings) -> Backbone:
 
 def _load(checkpoint: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a folder, a cached hub checkpoint without asking the network, or one from the hub."""
-    folder = standin_folder() if checkpoint == STANDIN else Path(checkpoint).expanduser()
+    folder = checkpoint_folder(checkpoint)
     if folder.is_dir():
         if not any(folder.glob("*token*")) and not any(folder.glob("*.model")):
             # transformers would make up an empty tokenizer for it, and say nothing
             raise FileNotFoundError("the folder holds no tokenizer")
         return _from_pretrained(str(folder), dtype, local=True)
-    if checkpoint.startswith((".", "/", "~")):
+    if checkpoint.startswith((".", "/", "~", BUNDLED)):
         raise FileNotFoundError("no such folder")
     with contextlib.suppress(OSError, ValueError):
         return _from_pretrained(checkpoint, dtype, local=True)
@@ -80,7 +79,12 @@ def _from_pretrained(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, local_files_only=local)
     model = AutoModelForSeq2SeqLM.from_pretrained(
-        source, dtype=dtype, trust_remote_code=False, local_files_only=local
+        source,
+        dtype=dtype,
+        trust_remote_code=False,
+        local_files_only=local,
+        # On CPUs, T5's bias costs PyTorch's fused attention more than it saves.
+        attn_implementation=None if torch.cuda.is_available() else "eager",
     )
     return model, tokenizer
 

@@ -143,7 +143,7 @@ class TextToSQL(pl.LightningModule):
         metrics = {
             "train/loss": self._loss_sum / self._loss_count,
             "train/grad_norm": self._grad_norm.item(),
-            # Of the first group: all are alike but with `scale_by_size`, where it is the embeddings'.
+            # Of the first group: with `scale_by_size`, the only case where they differ, the embeddings'.
             "train/lr": optimizer.param_groups[0]["lr"],
         }
         self._log_metrics(metrics, step)

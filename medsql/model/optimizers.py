@@ -19,9 +19,10 @@ def build_optimizer(model: nn.Module, optim: OptimSettings) -> Optimizer:
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if optim.name == "muon":
-        hidden = {name: p for name, p in trained.items() if p.ndim == 2 and not _is_table(name)}
-        rest = {name: p for name, p in trained.items() if name not in hidden}
-        return Together(_muon(list(hidden.values()), optim), _adamw(list(rest.values()), optim))
+        hidden = [p for name, p in trained.items() if p.ndim == 2 and not _is_table(name)]
+        rest = [p for name, p in trained.items() if p.ndim != 2 or _is_table(name)]
+        # LoRA leaves nothing to AdamW, which then is not there: it refuses to have no weights.
+        return Together(*([_adamw(rest, optim)] if rest else []), _muon(hidden, optim))
     if optim.name == "adafactor":
         rate = optim.lr * optim.lr_scale
         # An external learning rate and schedule, as for T5's fine-tuning (Raffel et al. 2020).
@@ -31,7 +32,10 @@ def build_optimizer(model: nn.Module, optim: OptimSettings) -> Optimizer:
 
 
 class Together(Optimizer):
-    """Several optimisers as one, each with weights of its own; their groups are the same objects."""
+    """Several optimisers as one, each with weights of its own.
+
+    `param_groups` holds the parts' own groups, so that what a schedule writes there reaches them.
+    """
 
     def __init__(self, *parts: Optimizer) -> None:
         self.parts = parts
@@ -62,7 +66,9 @@ def _adamw(parameters: list[nn.Parameter], optim: OptimSettings) -> AdamW:
 
 
 def _muon(matrices: list[nn.Parameter], optim: OptimSettings) -> Muon:
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), its steps as large as AdamW's."""
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), its steps made as large as
+    AdamW's (Liu et al. 2025, https://arxiv.org/abs/2502.16982), so that one rate serves both.
+    """
     return Muon(_groups(matrices, optim), lr=optim.lr * optim.lr_scale, adjust_lr_fn="match_rms_adamw")
 
 

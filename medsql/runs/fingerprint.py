@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
+from medsql.assets import checkpoint_folder
 from medsql.files import content_digest
 
-MEANING_VERSION = 1
+MEANING_VERSION = 2
 """Raised whenever the same settings come to mean another result."""
 
 NOT_IDENTITY = {
@@ -50,9 +50,15 @@ def identity(settings: Any) -> Identity:
     flat = flatten(asdict(settings))
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
     for key in ("data.path", "model.checkpoint", "adapter"):
-        if kept.get(key) and Path(kept[key]).expanduser().exists():
-            kept[key] = f"content {content_digest(Path(kept[key]).expanduser())[:16]}"
+        if kept.get(key):
+            kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}
+
+
+def by_content(name: str) -> str:
+    """A hash of what lies at a path or in a bundled checkpoint; any other name as it is."""
+    path = checkpoint_folder(name)
+    return f"content {content_digest(path)[:16]}" if path.exists() else name
 
 
 def fingerprint(identity: Identity) -> str:

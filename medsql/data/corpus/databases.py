@@ -11,14 +11,23 @@ from importlib.resources import files
 from medsql.data.corpus.values import HEADS, abbreviated, any_word, invented_word, words
 from medsql.sql.schema import TABLES
 
-NEW_NOUNS = 0.5
-"""Tables called by a word of the list or an invented one, so that names are copied, not learnt by heart."""
+SHARE_NEW_NOUNS = 0.5
+"""Tables called by an invented word or any of the list, so that names are copied, not learnt by heart."""
 
-NEW_COLUMNS = 0.35
-"""Columns whose words are none of their domain's but the last, which says what they hold."""
+SHARE_NEW_COLUMNS = 0.35
+"""Columns called by any word and one that says what they hold: the domain's own last word or one of `HEADS`."""
 
-RESERVED = {name for table, columns in TABLES.items() for name in (table, *columns)}
-"""MIMICSQL's identifiers: no invented table or column is called like one of them."""
+KEYWORDS = """
+    ADD ALL ALTER AND AS AUTOINCREMENT BETWEEN CASE CAST CHECK COLLATE COMMIT CONSTRAINT CREATE
+    CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP DEFAULT DEFERRABLE DELETE DISTINCT DROP ELSE ESCAPE
+    EXCEPT EXISTS FOREIGN FROM GROUP HAVING IN INDEX INSERT INTERSECT INTO IS ISNULL JOIN LIMIT NOT
+    NOTHING NOTNULL NULL ON OR ORDER PRIMARY RAISE REFERENCES RETURNING SELECT SET TABLE THEN TO
+    TRANSACTION UNION UNIQUE UPDATE USING VALUES WHEN WHERE
+""".split()
+"""What SQLite does not take as a name unless it stands in quotes."""
+
+RESERVED = {*KEYWORDS, *(name for table, columns in TABLES.items() for name in (table, *columns))}
+"""SQL's words and MIMICSQL's identifiers: no invented table or column is called like one of them."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +80,9 @@ def read_domains() -> tuple[Domain, ...]:
 
 
 def make_database(rng: random.Random, domain: Domain, *, spelled_out: bool) -> Database:
-    """A database of the domain: its first entity is the main table, unless that is an invented one.
+    """A database of the domain: its first entity is the main table, unless any word takes its place.
 
-    Drawn anew where a key would be called as in MIMICSQL, or like a column.
+    Drawn anew where a key would be called like a reserved name or a column.
     `spelled_out` makes identifiers follow from the words (`payment method` is `PAYMENT_METHOD`, the
     key of `shipper` is `SHIPPER_ID`), as they must where a question is asked without its schema.
     Otherwise they may be abbreviated, and keys called anything.
@@ -101,8 +110,8 @@ _KEYS = ("id", "number", "ref", "key")
 
 
 def _table(rng: random.Random, entity: str, domain: Domain, spelled_out: bool) -> Table:
-    """A table of the entity or an invented one, drawn anew where it would be called as in MIMICSQL."""
-    noun = any_word(rng) if rng.random() < NEW_NOUNS else entity
+    """A table of the entity or of any word in its place, drawn anew where its name is reserved."""
+    noun = any_word(rng) if rng.random() < SHARE_NEW_NOUNS else entity
     if rng.random() < 0.15:
         noun = f"{any_word(rng)} {noun}"
     plural = _plural(noun)
@@ -117,9 +126,9 @@ def _table(rng: random.Random, entity: str, domain: Domain, spelled_out: bool) -
 
 
 def _column(rng: random.Random, attribute: tuple[str, str], spelled_out: bool) -> Column:
-    """A column about the attribute, drawn anew where it would be called as in MIMICSQL."""
+    """A column about the attribute, drawn anew where its name is reserved."""
     said, kind = attribute
-    if rng.random() < NEW_COLUMNS:
+    if rng.random() < SHARE_NEW_COLUMNS:
         said = f"{any_word(rng)} {rng.choice((said.split()[-1], *HEADS[kind]))}"
     elif rng.random() < 0.3:
         said = f"{rng.choice(words('modifiers'))} {said}"
