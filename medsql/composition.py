@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rapidfuzz import fuzz, process
 
+from medsql.assets import BUNDLED, checkpoint_folder
 from medsql.config import CompareSettings, EvaluateSettings, PretrainSettings, SettingsError, TrainSettings
 from medsql.errors import UserError
 from medsql.runs.collect import of_run
@@ -57,6 +58,8 @@ def with_paths(settings: Any) -> Any:
     data, model = settings.data, settings.model
     if data.source in ("jsonl", "mimicsql") or _looks_local(data.path):
         data = replace(data, path=_existing("data.path", data.path))
+    if model.checkpoint.startswith(BUNDLED) and not checkpoint_folder(model.checkpoint).is_dir():
+        raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")
     if _looks_local(model.checkpoint) and not model.fallbacks:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
     if isinstance(settings, EvaluateSettings) and settings.adapter is not None:

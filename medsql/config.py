@@ -57,7 +57,8 @@ def _check_range(key: str, value: float | None, low: float, high: float = float(
 class ModelSettings:
     """Which seq2seq checkpoint is fine-tuned.
 
-    `checkpoint` is a hub name or a folder; `fallbacks` are tried in order where it does not load.
+    `checkpoint` is a hub name, a folder, or `bundled:NAME`, which the package brings along; `fallbacks`
+    are tried in order where it does not load.
     """
 
     name: str

@@ -159,13 +159,9 @@ def test_a_wrong_value_is_refused_with_its_key(settings, override, says):
 
 def test_pretraining_composes_to_its_own_values_and_not_the_groups(settings):
     run = settings("pretrain")
-    assert (run.data.pairs, run.data.prompt, run.data.source) == (134_400, "none", "corpus")
-    assert (run.optim.epochs, run.optim.batch_size, run.optim.lr, run.optim.scale_by_size) == (
-        1,
-        32,
-        3e-2,
-        True,
-    )
+    assert (run.data.pairs, run.data.prompt, run.data.source) == (160_000, "none", "corpus")
+    assert (run.optim.name, run.optim.lr, run.optim.scale_by_size) == ("muon", 6e-2, True)
+    assert (run.optim.epochs, run.optim.batch_size, run.optim.beta2) == (1, 32, 0.98)
 
 
 @pytest.mark.parametrize(

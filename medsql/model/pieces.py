@@ -39,7 +39,8 @@ _WORDS = Regex(r"[a-z]+|[0-9]|(?<=[a-z0-9])▁(?=[a-z0-9])|[^a-z0-9]+")
 
 
 def train_tokenizer(texts: list[str], merges: int, seldom: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of about `merges` learned merges, those that occur `seldom` times in every case.
+    """A tokenizer of about `merges` learned merges, each in every case, with a blank before it and without;
+    left out, with all its variants, is what occurs fewer than `seldom` times in `texts` in any of them.
 
     Reads and writes back all of printable ASCII, a blank at the very front aside; other characters become
     `<unk>`.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import string
 
 import pytest
 from safetensors import safe_open
 
 from medsql.assets import checkpoint_folder
-from medsql.config import ModelSettings
+from medsql.composition import to_settings, with_paths
+from medsql.config import ModelSettings, SettingsError, TrainSettings
+from medsql.data.corpus import corpus_splits
 from medsql.data.hospital import synthetic_splits
 from medsql.data.prompts import prompt_template, render
 from medsql.model.backbone import load_backbone
@@ -19,9 +22,7 @@ FOLDER = checkpoint_folder("bundled:mini")
 
 @pytest.fixture(scope="module")
 def mini():
-    backbone = load_backbone(ModelSettings("mini", "bundled:mini"))
-    assert backbone.failures == {}
-    return backbone
+    return load_backbone(ModelSettings("mini", "bundled:mini"))
 
 
 def test_it_is_small(mini):
@@ -31,9 +32,17 @@ def test_it_is_small(mini):
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
 
 
-def test_its_identity_is_its_content_wherever_it_lies():
-    assert by_content("bundled:mini") == by_content(str(FOLDER))
-    assert by_content("bundled:mini").startswith("content ")
+def test_its_identity_is_its_content_wherever_it_lies(tmp_path):
+    copied = shutil.copytree(FOLDER, tmp_path / "elsewhere")
+    assert by_content("bundled:mini") == by_content(str(copied))
+    (copied / "config.json").write_text("{}")
+    assert by_content("bundled:mini") != by_content(str(copied))
+
+
+def test_what_is_not_bundled_is_refused_before_anything_is_loaded(composed):
+    config = composed("train", "model.checkpoint=bundled:maxi")
+    with pytest.raises(SettingsError, match="bundled:maxi: no such checkpoint"):
+        with_paths(to_settings(config, TrainSettings))
 
 
 def test_every_printable_character_survives(mini):
@@ -63,9 +72,8 @@ def answers(mini, pairs, template):
 
 
 def test_it_copies_values_and_names_of_databases_it_never_saw(mini):
-    from medsql.data.corpus import corpus_splits
-
-    pairs = [pair for pair in corpus_splits(10, seed=5)["validation"] if pair.question.startswith("trans")][:40]
+    unseen = corpus_splits(10, seed=5)["validation"]
+    pairs = [pair for pair in unseen if pair.question.startswith("translate")][:40]
     written = answers(mini, pairs, "{question}")
     assert sum(sql.upper() == pair.sql.upper() for sql, pair in zip(written, pairs, strict=True)) >= 10
 

@@ -11,9 +11,9 @@ import pytest
 
 from medsql.data.corpus import HELD_OUT_DOMAINS, corpus_splits
 from medsql.data.corpus.corruption import SENTINELS, corrupt
-from medsql.data.corpus.databases import Domain, make_database, read_domains
+from medsql.data.corpus.databases import KEYWORDS, Domain, make_database, read_domains
 from medsql.data.corpus.examples import make_query, say, write_sql
-from medsql.data.corpus.values import KINDS, make_value
+from medsql.data.corpus.values import KINDS, make_value, words
 from medsql.sql.dialect import to_sqlite
 from medsql.sql.schema import TABLES
 
@@ -42,6 +42,7 @@ def test_a_seed_is_a_corpus_and_a_longer_one_begins_with_the_shorter():
 def test_what_is_validated_on_is_of_domains_that_training_never_sees(pairs):
     unseen = {entity.upper() for domain in read_domains()[-HELD_OUT_DOMAINS:] for entity in domain.entities}
     known = {entity.upper() for domain in read_domains()[:-HELD_OUT_DOMAINS] for entity in domain.entities}
+    assert unseen.isdisjoint(word.upper() for word in words("words"))
     main_tables = {domain.entities[0].upper() for domain in read_domains()[-HELD_OUT_DOMAINS:]}
     assert unseen.isdisjoint(known)
     keys = re.compile(rf"\b({'|'.join(main_tables)})_ID\b")
@@ -63,6 +64,16 @@ def test_no_table_or_column_is_called_as_in_mimicsql(spelled_out):
         assert keys.isdisjoint(MIMICSQL)
         assert keys.isdisjoint(c.name for table in query.database.tables for c in table.columns)
         assert len({table.name for table in query.database.tables}) == len(query.database.tables)
+
+
+def test_no_table_or_column_is_called_by_a_word_of_sql():
+    attributes = (("group", "word"), ("order", "word"), ("limit", "word"), ("gate", "word"), ("hall", "word"))
+    domain = Domain(("set", "case", "table", "drop"), attributes)
+    rng = random.Random(1)
+    for _ in range(200):
+        database = make_database(rng, domain, spelled_out=True)
+        names = {name for table in database.tables for name in (table.name, *(c.name for c in table.columns))}
+        assert names.isdisjoint(KEYWORDS)
 
 
 def test_a_key_that_would_be_called_as_in_mimicsql_is_drawn_anew():

@@ -202,11 +202,12 @@ def test_full_fine_tuning_resumes_too(tmp_path: Path) -> None:
     torch.testing.assert_close(resumed.weights(), whole.weights(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["adafactor", "muon"])
-def test_other_optimisers_resume_too(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "other", [{"name": "adafactor"}, {"name": "muon", "lora": FULL, "scale_by_size": True}]
+)
+def test_other_optimisers_resume_too(tmp_path: Path, other: dict[str, Any]) -> None:
     changes: dict[str, Any] = {
-        "name": name,
-        "lora": FULL,
+        **other,
         "lr": 1e-3,
         "schedule": "cosine",
         "steps": 4,

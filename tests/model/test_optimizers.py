@@ -30,13 +30,19 @@ def weights_of(optimizer):
 def test_muon_moves_hidden_matrices_and_adamw_all_else():
     model = tiny_t5()
     optimizer = build_optimizer(model, OptimSettings(name="muon", **OPTIM))
-    matrices, rest = optimizer.parts
+    rest, matrices = optimizer.parts
     assert isinstance(matrices, Muon) and isinstance(rest, AdamW)
     by_muon = {name for name, p in model.named_parameters() if id(p) in weights_of(matrices)}
     assert "encoder.block.0.layer.0.SelfAttention.q.weight" in by_muon
     assert not [name for name in by_muon if "layer_norm" in name or "relative" in name or "shared" in name]
     assert weights_of(optimizer) == {id(p) for p in model.parameters()}
-    assert weights_of(matrices).isdisjoint(weights_of(rest))
+
+
+def test_where_every_weight_is_muons_there_is_no_adamw():
+    model = torch.nn.Linear(2, 2, bias=False)
+    for scaled in (False, True):
+        optimizer = build_optimizer(model, OptimSettings(name="muon", scale_by_size=scaled, **OPTIM))
+        assert [type(part) for part in optimizer.parts] == [Muon]
 
 
 def test_of_several_optimisers_each_moves_its_own_weights_and_the_loss_is_computed_once():
@@ -79,5 +85,5 @@ def test_a_schedule_still_reaches_what_was_restored():
 def test_states_of_other_optimisers_are_refused():
     weight = torch.nn.Parameter(torch.ones(1))
     together = Together(SGD([weight], lr=0.1))
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         together.load_state_dict({"parts": []})

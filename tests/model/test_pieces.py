@@ -72,6 +72,16 @@ def test_seldom_pieces_are_left_out_and_the_others_stay(tokenizer):
     assert len(smaller.tokenize("how many parcels")) == len(tokenizer.tokenize("how many parcels"))
 
 
+def test_of_a_piece_that_stays_every_variant_stays(tokenizer):
+    pieces = set(train_tokenizer(TEXTS, merges=200, seldom=30).get_vocab())
+    # Only what stays for its own sake has a blank before it; the rest are parts of that.
+    words = {piece[1:].lower() for piece in pieces if piece.startswith(BLANK) and piece[1:].isalpha()}
+    assert len(words) > 50
+    for word in words:
+        variants = {blank + case for blank in ("", BLANK) for case in (word, word.upper(), word.capitalize())}
+        assert variants <= pieces
+
+
 def test_of_two_merges_that_make_the_same_piece_the_first_is_kept():
     """Else the second, of which a part is missing, could not be built."""
     merges = [("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")]

@@ -15,15 +15,9 @@ SHARE_NEW_NOUNS = 0.5
 """Tables called by an invented word or any of the list, so that names are copied, not learnt by heart."""
 
 SHARE_NEW_COLUMNS = 0.35
-"""Columns called by any word and one that says what they hold: the domain's own last word or one of `HEADS`."""
+"""Columns called by any word and one that says what they hold: the domain's own or one of `HEADS`."""
 
-KEYWORDS = """
-    ADD ALL ALTER AND AS AUTOINCREMENT BETWEEN CASE CAST CHECK COLLATE COMMIT CONSTRAINT CREATE
-    CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP DEFAULT DEFERRABLE DELETE DISTINCT DROP ELSE ESCAPE
-    EXCEPT EXISTS FOREIGN FROM GROUP HAVING IN INDEX INSERT INTERSECT INTO IS ISNULL JOIN LIMIT NOT
-    NOTHING NOTNULL NULL ON OR ORDER PRIMARY RAISE REFERENCES RETURNING SELECT SET TABLE THEN TO
-    TRANSACTION UNION UNIQUE UPDATE USING VALUES WHEN WHERE
-""".split()
+KEYWORDS = words("keywords")
 """What SQLite does not take as a name unless it stands in quotes."""
 
 RESERVED = {*KEYWORDS, *(name for table, columns in TABLES.items() for name in (table, *columns))}

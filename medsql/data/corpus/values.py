@@ -22,7 +22,8 @@ class Value:
 
 @cache
 def words(name: str) -> list[str]:
-    """One of the project's lists: `words`, English ones and some medical, or `modifiers` of a column."""
+    """One of the project's lists: `words`, English ones and some medical, `modifiers` of a column, or SQL's
+    `keywords`."""
     return _vocabulary(f"{name}.txt").split()
 
 
@@ -55,7 +56,7 @@ def any_word(rng: random.Random) -> str:
 
 
 def abbreviated(rng: random.Random, word: str) -> str:
-    """The word's beginning, or the word without its inner vowels; half of the time, and if short, as it is."""
+    """The word's beginning, or the word without its inner vowels; short ones, and half of all, stay."""
     way = rng.random()
     if way < 0.5 or len(word) < 5:
         return word
