@@ -40,7 +40,7 @@ def main() -> None:
 def _set_threads() -> int:
     """The same for both sides and all child processes; PyTorch reads this when it is imported."""
     os.environ.setdefault("OMP_NUM_THREADS", str(min(THREADS, os.cpu_count() or 1)))
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")  # as medsql's commands do; see medsql/door.py
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as medsql's commands do; see medsql/door.py
     return int(os.environ["OMP_NUM_THREADS"])
 
 

@@ -42,7 +42,7 @@ absolute figures; one whose bracket holds 1 says that no difference was seen.
 **Configuration error answered.** The whole command `python -m medsql.train lora.rr=8`, which ends with one
 line, beside the whole command `python -c "import hydra"`, which nothing built on Hydra can undercut.
 
-**Command to first training step.** `python -m medsql.train` on the bundled model and all 1,600 training
+**Command to first training step.** `python -m medsql.train` on the bundled model and all 2,400 training
 rows, tokenised by an earlier run, beside `python -c "import torch, transformers, peft, lightning,
 datasets"`. With `optim.max_steps=1 validation.every_steps=1 data.validation_rows=1
 validation.generate_rows=0` a checkpoint is written right behind the first step, and the time of that file
@@ -51,16 +51,16 @@ is taken. One row's validation and the writing are in it, so the step itself was
 **Scoring.** `medsql.model.generation.predict`, which `medsql.evaluate` calls, in its default batches (up to
 64 rows greedily, 32 with 4 beams), beside one call of `model.generate` for each question, as in the
 published experiment; both with a key-value cache and the same bound on the output. Rows: the first {rows}
-test rows of `data=synthetic`, `question` prompt. Model: the bundled stand-in, a T5 of about a million
-weights, all of them trained for {lesson_steps} steps before the clock starts. Random weights would
-run every output to the bound, which flatters batches. After this lesson outputs are shaped like queries,
-though seldom right, and end at different lengths; a batch takes as long as its longest.
+test rows of `data=synthetic`, `question` prompt. Model: the bundled base, a T5 of five million
+weights, all of them trained for {lesson_steps} steps before the clock starts. Zero-shot it would now and then
+run an output to the bound, which flatters batches. After this lesson outputs are shaped like queries
+and end at different lengths; a batch takes as long as its longest.
 
 **Training.** medsql's module, data module, trainer and CSV log beside `transformers.Seq2SeqTrainer` with
 `DataCollatorForSeq2Seq`, both with the published hyperparameters (`experiment=optimized`: batches of 2,
 accumulated over 2, AdamW, LoRA with r = 16, label smoothing 0.05), from the same weights, on the same rows
 in the same order. The clock runs from the end of step {warm_up} to that of the last ({steps});
-set-up, validation and checkpoints are outside. The stand-in is so small that what a loop does beside the
+set-up, validation and checkpoints are outside. The base is so small that what a loop does beside the
 model's own work weighs more than with any model of use: differences shrink as models grow. The two draw
 dropout differently, so that they compute the same is checked in a further run of {checked_steps}
 steps without it: the losses on 32 validation rows must agree to {tolerance:g} of their size. One thing is
