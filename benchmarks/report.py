@@ -42,7 +42,7 @@ absolute figures; one whose bracket holds 1 says that no difference was seen.
 **Configuration error answered.** The whole command `python -m medsql.train lora.rr=8`, which ends with one
 line, beside the whole command `python -c "import hydra"`, which nothing built on Hydra can undercut.
 
-**Command to first training step.** `python -m medsql.train` on the bundled model and all 2,400 training
+**Command to first training step.** `python -m medsql.train` on the bundled model and all 4,000 training
 rows, tokenised by an earlier run, beside `python -c "import torch, transformers, peft, lightning,
 datasets"`. With `optim.max_steps=1 validation.every_steps=1 data.validation_rows=1
 validation.generate_rows=0` a checkpoint is written right behind the first step, and the time of that file

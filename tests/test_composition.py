@@ -40,6 +40,13 @@ def test_every_experiment_composes_with_every_lora_and_optimiser(settings):
         assert chosen.optim.name == optim
 
 
+def test_defaults_tuned_for_the_bundled_model_leave_the_experiments_as_published(settings):
+    assert settings("train").optim.name == "muon"
+    for experiment in ("conservative", "optimized", "aggressive"):
+        optim = settings("train", f"experiment={experiment}").optim
+        assert (optim.name, optim.beta2, optim.group_by_length) == ("adamw", 0.999, False)
+
+
 def test_loggers_are_a_list(settings):
     both = settings("train", "logger=[csv,wandb]").logger
     assert both.csv is not None and both.wandb is not None
