@@ -9,6 +9,7 @@ from typing import Any
 from medsql.config import CompareSettings, SettingsError
 from medsql.door import door
 from medsql.runs.collect import newest, run_folders
+from medsql.runs.differences import print_differences
 from medsql.runs.folder import read_record
 from medsql.runs.table import print_folders
 
@@ -20,13 +21,15 @@ SAME_ROWS = ("data_sha256", "split", "decode")
 
 @door("compare")
 def main(settings: CompareSettings, folder: Path) -> None:
-    """Print what the folders recorded: a leaderboard of runs, and the scores of evaluations."""
+    """Print what the folders recorded: a leaderboard of runs, the scores of evaluations, and how far
+    evaluations of the same rows differ."""
     folders = _named(settings.runs) if settings.runs else _newest_pair()
     records = {folder: read_record(folder) or {} for folder in folders}
     scored = [folder for folder in folders if records[folder].get("kind") == "evaluate"]
     runs = [folder for folder in folders if folder not in scored]
     print_folders([*_best_first(runs, records), *scored])
     _warn_unlike([records[folder] for folder in scored])
+    print_differences(scored)
 
 
 def _named(names: list[str]) -> list[Path]:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
+
+FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -46,15 +49,28 @@ def mean(scores: Sequence[float], seed: int = 0) -> Estimate:
     value, n = float(values.mean()), len(values)
     if n == 1:
         return Estimate(value, 0.0, 1.0, n)
+    return Estimate(value, *bootstrap_interval(values, seed), n)
+
+
+def bootstrap_interval(values: FloatArray, seed: int) -> tuple[float, float]:
+    """The percentile bootstrap's interval of the mean of at least two values (Efron 1979).
+
+    Values that are all the same give an interval of width 0.
+    """
     if values.min() == values.max():
-        return Estimate(value, value, value, n)
+        return float(values[0]), float(values[0])
     interval = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=RESAMPLES,
-        batch=max(1, 2_000_000 // n),  # resamples at once: 16 MB of float64
+        batch=resamples_at_once(len(values)),
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), n)
+    return float(interval.low), float(interval.high)
+
+
+def resamples_at_once(n: int) -> int:
+    """How many samples of `n` float64 fit into 16 MB."""
+    return max(1, 2_000_000 // n)

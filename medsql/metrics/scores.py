@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from medsql.data.pairs import Pair
 from medsql.metrics.intervals import Estimate, mean, share
+from medsql.metrics.logical import logical_form
 from medsql.metrics.text import exact_match, token_overlap
+from medsql.sql.database import Sandbox
+
+
+@cache
+def _schema() -> Sandbox:
+    """MIMICSQL's tables without a row: what names only them and their columns runs there."""
+    return Sandbox.empty()
+
+
+def row_scores(prediction: str, gold: str) -> dict[str, bool | float]:
+    """What one prediction scores: verdicts, which add up to shares, and degrees from 0 to 1."""
+    overlap = token_overlap(prediction, gold)
+    return {
+        "exact_match": exact_match(prediction, gold),
+        "logical_form": logical_form(prediction, gold),
+        "valid": _schema().run(prediction).ok,
+        "token_f1": overlap.f1,
+        "token_precision": overlap.precision,
+        "token_recall": overlap.recall,
+    }
 
 
 def score(pairs: Sequence[Pair], predictions: Sequence[str]) -> dict[str, Any]:
     """Score `predictions[i]` against `pairs[i].sql`.
 
-    Returns `{"n": rows, "exact_match": {"value", "low", "high"}, "token_f1": …,
-    "token_precision": …, "token_recall": …}`, fractions from 0 to 1, ready for JSON.
+    Returns `{"n": rows, "exact_match": {"value", "low", "high"}, "logical_form": …, "valid": …,
+    "token_f1": …, "token_precision": …, "token_recall": …}`, fractions from 0 to 1, ready for JSON.
     Raises `ValueError` where the two differ in length or are empty.
     """
     if len(pairs) != len(predictions) or not pairs:
         raise ValueError(f"{len(predictions)} predictions for {len(pairs)} pairs")
-    rows = list(zip(predictions, (pair.sql for pair in pairs), strict=True))
-    matches = sum(exact_match(*row) for row in rows)
-    overlaps = [token_overlap(*row) for row in rows]
-    estimates = {
-        "exact_match": share(matches, len(rows)),
-        "token_f1": mean([overlap.f1 for overlap in overlaps]),
-        "token_precision": mean([overlap.precision for overlap in overlaps]),
-        "token_recall": mean([overlap.recall for overlap in overlaps]),
-    }
-    return {"n": len(rows), **{name: _as_json(estimate) for name, estimate in estimates.items()}}
+    rows = [row_scores(sql, pair.sql) for sql, pair in zip(predictions, pairs, strict=True)]
+    return {"n": len(rows)} | {name: _as_json(_estimate([row[name] for row in rows])) for name in rows[0]}
+
+
+def _estimate(values: Sequence[bool | float]) -> Estimate:
+    return share(sum(map(bool, values)), len(values)) if isinstance(values[0], bool) else mean(values)
 
 
 def _as_json(estimate: Estimate) -> dict[str, float]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from medsql.data.pairs import Pair
 from medsql.files import write_json, write_json_lines
-from medsql.metrics.text import exact_match, token_overlap
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +29,14 @@ def write_predictions(
     if not pairs:
         log.warning("the %s split is empty: nothing is scored", facts["split"])
         return facts | {"n": 0}
-    from medsql.metrics.scores import score  # imports scipy, which a door must not wait for
+    # They import scipy and sqlglot, which a door must not wait for.
+    from medsql.metrics.scores import row_scores, score
 
     metrics = facts | score(pairs, predictions)
-    rows = (_row(index, pair, sql) for index, (pair, sql) in enumerate(zip(pairs, predictions, strict=True)))
+    rows = (
+        {"index": index, **asdict(pair), "prediction": sql, **row_scores(sql, pair.sql)}
+        for index, (pair, sql) in enumerate(zip(pairs, predictions, strict=True))
+    )
     write_json_lines(folder / PREDICTIONS, rows)
     write_json(folder / METRICS, metrics)
     return metrics
@@ -50,11 +53,3 @@ def read_predictions(folder: Path) -> list[dict[str, Any]]:
     path = folder / PREDICTIONS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
-
-
-def _row(index: int, pair: Pair, prediction: str) -> dict[str, Any]:
-    overlap = {
-        f"token_{name}": value for name, value in token_overlap(prediction, pair.sql)._asdict().items()
-    }
-    matches = {"exact_match": exact_match(prediction, pair.sql)}
-    return {"index": index, **asdict(pair), "prediction": prediction, **matches, **overlap}

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from medsql.runs.folder import is_locked, read_record
 
-PLAIN_WIDTH = 140
+PLAIN_WIDTH = 160
 """Columns where the output is no terminal: wide enough that no path is cut."""
 
 Row = tuple[str, ...]
@@ -37,7 +37,7 @@ def print_runs(folders: Sequence[Path]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state")
-    for column in ("objective", "val loss", "test EM %", "test F1 %", "trainable", "minutes"):
+    for column in ("objective", "val loss", "test EM %", "test LF %", "test F1 %", "trainable", "minutes"):
         table.add_column(column, justify="right")
     for folder in folders:
         table.add_row(*_run_row(folder, str(folder.absolute().relative_to(parent)), read_record(folder)))
@@ -47,7 +47,7 @@ def print_runs(folders: Sequence[Path]) -> None:
 
 def _run_row(folder: Path, name: str, record: dict[str, Any] | None) -> Row:
     if record is None:
-        return (name, "not started", *[""] * 6)
+        return (name, "not started", *[""] * 7)
     validation, test = record.get("validation", {}), record.get("test", {})
     return (
         name,
@@ -55,6 +55,7 @@ def _run_row(folder: Path, name: str, record: dict[str, Any] | None) -> Row:
         _number(record.get("objective")),
         _number(validation.get("val/loss")),
         with_interval(test.get("exact_match")),
+        with_interval(test.get("logical_form")),
         with_interval(test.get("token_f1")),
         _count(record.get("parameters", {}).get("trainable")),
         f"{minutes(record):.1f}" if "ended" in record else "",
@@ -70,9 +71,11 @@ def print_scores(folders: Sequence[Path]) -> None:
         "rows",
         "beams",
         "exact match %",
+        "logical form %",
+        "valid %",
         "token F1 %",
-        "token precision %",
-        "token recall %",
+        "precision %",
+        "recall %",
     ):
         table.add_column(column, justify="right")
     for folder in folders:
@@ -84,7 +87,7 @@ def print_scores(folders: Sequence[Path]) -> None:
 
 def _score_row(folder: Path, record: dict[str, Any]) -> Row:
     scores = record.get("scores", {})
-    names = ("exact_match", "token_f1", "token_precision", "token_recall")
+    names = ("exact_match", "logical_form", "valid", "token_f1", "token_precision", "token_recall")
     return (
         record.get("scored", folder.name),
         scores.get("split", state_of(folder, record)),

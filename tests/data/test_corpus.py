@@ -67,7 +67,14 @@ def test_no_table_or_column_is_called_as_in_mimicsql(spelled_out):
 
 
 def test_no_table_or_column_is_called_by_a_word_of_sql():
-    attributes = (("group", "word"), ("order", "word"), ("limit", "word"), ("gate", "word"), ("hall", "word"))
+    attributes = (
+        ("group", "word"),
+        ("order", "word"),
+        ("limit", "word"),
+        ("gate", "word"),
+        ("hall", "word"),
+        ("view", "word"),
+    )
     domain = Domain(("set", "case", "table", "drop"), attributes)
     rng = random.Random(1)
     for _ in range(200):

@@ -50,6 +50,7 @@ def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small
     assert compared.returncode == 0, compared.stderr
     assert "zero-shot" in compared.stdout and "outputs/run" in compared.stdout
     assert "cannot be compared" not in compared.stdout
+    assert "zero-shot on the same 12 rows:" in compared.stdout
     listed = command("compare", "outputs/run", str(run))
     assert listed.returncode == 0, listed.stderr
     assert "1 runs in outputs" in listed.stdout

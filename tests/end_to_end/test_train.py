@@ -44,7 +44,7 @@ def test_a_run_is_a_folder_that_says_everything_about_it(finished, checkpoint):
     assert [row["index"] for row in predictions] == list(range(12))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["n"] == 12
-    for score in ("exact_match", "token_f1", "token_precision", "token_recall"):
+    for score in ("exact_match", "logical_form", "valid", "token_f1", "token_precision", "token_recall"):
         assert metrics[score]["low"] <= metrics[score]["value"] <= metrics[score]["high"]
     assert metrics["exact_match"]["value"] == sum(row["exact_match"] for row in predictions) / 12
 

@@ -24,8 +24,24 @@ def test_runs_and_evaluations_are_listed_with_their_scores(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "lora.targets=[q,v]  finished" in printed
     assert "0.250" in printed and "12,345" in printed
+    assert "logical form %" in printed and "test LF %" in printed
     assert "50.0 (40.0–60.0)" in printed and "mini, zero-shot" in printed
     assert "missing             not started" in printed
+
+
+def test_every_score_stands_on_one_line_of_what_is_no_terminal(tmp_path, capsys):
+    full = {"value": 1.0, "low": 0.981, "high": 1.0}  # the widest there is
+    names = ("exact_match", "logical_form", "valid", "token_f1", "token_precision", "token_recall")
+    scores = {"n": 1000, "split": "validation", "decode": {"num_beams": 4}} | dict.fromkeys(names, full)
+    scored = finish(tmp_path / "s", "evaluate", scored="flan_t5_small", scores=scores)
+    run = finish(tmp_path / "r", objective=0.25, parameters={"trainable": 12345678}, test=scores)
+    print_folders([run, scored])
+    lines = capsys.readouterr().out.splitlines()
+    (of_run,) = [line for line in lines if line.startswith("r ")]
+    (of_scored,) = [line for line in lines if line.startswith("flan_t5_small ")]
+    assert of_run.count("100.0 (98.1–100.0)") == 3
+    assert of_scored.count("100.0 (98.1–100.0)") == 6
+    assert max(map(len, lines)) <= 160
 
 
 def test_a_run_left_by_a_killed_process_is_shown_as_killed(tmp_path, capsys):

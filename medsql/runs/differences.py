@@ -1,0 +1,99 @@
+"""Evaluations of the same rows against each other: the difference of every score, and its test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from medsql.runs.folder import read_record
+from medsql.runs.predictions import read_predictions
+from medsql.runs.table import show
+
+if TYPE_CHECKING:
+    from medsql.metrics.significance import Difference
+
+log = logging.getLogger(__name__)
+
+METHODS = (
+    "p: McNemar's exact test of exact match, logical form and validity, a paired permutation test of the means; "
+    "not corrected for their number"
+)
+
+
+def print_differences(folders: Sequence[Path]) -> None:
+    """Of the evaluations that scored the same rows, print how each later one differs from the first."""
+    for first, *others in _by_rows(folders):
+        compared = {other: differences(first, other) for other in others}
+        if any(compared.values()):
+            _print(first, compared)
+
+
+def differences(first: Path, second: Path) -> dict[str, Difference]:
+    """The second evaluation's scores minus the first's, by name, for every score that both have.
+
+    None, which is logged, where a folder has lost its predictions or holds other rows'.
+    """
+    from medsql.metrics.significance import difference  # imports scipy
+
+    before, after = read_predictions(first), read_predictions(second)
+    if not before or [row["sql"] for row in before] != [row["sql"] for row in after]:
+        log.warning("%s, %s: predictions.jsonl is missing or of other rows, nothing is tested", first, second)
+        return {}
+    return {
+        name: difference([row[name] for row in before], [row[name] for row in after])
+        for name in _scores(first)
+        if name in before[0] and name in after[0]
+    }
+
+
+def _by_rows(folders: Sequence[Path]) -> list[list[Path]]:
+    """The finished evaluations, those of the same rows together, in the order given."""
+    groups: dict[str, list[Path]] = {}
+    for folder in folders:
+        record = _record(folder)
+        if record.get("state") == "finished" and "data_sha256" in record:
+            groups.setdefault(record["data_sha256"], []).append(folder)
+    return list(groups.values())
+
+
+def _print(first: Path, compared: dict[Path, dict[str, Difference]]) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("scored", overflow="fold")
+    table.add_column("score")
+    table.add_column("difference, points", justify="right")
+    table.add_column("p", justify="right")
+    for folder, found in compared.items():
+        for place, (name, difference) in enumerate(found.items()):
+            scored = _record(folder).get("scored", folder.name)
+            table.add_row("" if place else scored, _label(name), _in_points(difference), _p(difference.p))
+    record = _record(first)
+    print(f"\nDifference from {record.get('scored', first.name)} on the same {record['scores']['n']} rows:")
+    show(table)
+    print(METHODS)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    return read_record(folder) or {}
+
+
+def _scores(folder: Path) -> list[str]:
+    recorded = _record(folder).get("scores", {})
+    return [name for name, score in recorded.items() if isinstance(score, dict) and "value" in score]
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ").replace("f1", "F1")
+
+
+def _in_points(difference: Difference) -> str:
+    """`+3.0 (-1.2 to +7.1)`, in percentage points."""
+    value, low, high = (f"{100 * part:+.1f}" for part in difference[:3])
+    return f"{value} ({low} to {high})"
+
+
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
