@@ -55,8 +55,8 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
         def main() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing them
             # How long threads spin while they wait for one another, read by OpenMP when PyTorch is first
-            # imported. Its default makes a step ten times slower as soon as anything else runs on the machine;
-            # none at all costs a quarter of the speed on one that is idle.
+            # imported. Its default makes a step ten times slower as soon as anything else runs on the
+            # machine; none at all costs a quarter of the speed on one that is idle.
             os.environ.setdefault("GOMP_SPINCOUNT", "10000")
             sys.argv[1:] = quote_paths(name_runs(sys.argv[1:]) if config_name == "compare" else sys.argv[1:])
             signal.signal(signal.SIGTERM, _stop)

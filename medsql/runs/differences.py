@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METHODS = (
-    "p: McNemar's exact test of exact match, logical form and validity, a paired permutation test of the means; "
-    "not corrected for their number"
+    "p: McNemar's exact test of exact match, logical form and validity, a paired permutation test of the "
+    "means; not corrected for their number"
 )
 
 
