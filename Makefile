@@ -28,7 +28,7 @@ sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
 train: $(STAMP) ## one run
 	$(RUN_PY) -m medsql.train $(ARGS)
 
-pretrain: $(STAMP) ## a small base model on invented databases: half an hour on two cores that have bfloat16
+pretrain: $(STAMP) ## a small base model on invented databases: about an hour on two cores; see the model card
 	$(RUN_PY) -m medsql.pretrain $(ARGS)
 
 baseline: $(STAMP) ## score the model as it is, zero-shot

@@ -55,7 +55,7 @@ def _newest_pair() -> list[Path]:
     if base is None:
         raise SettingsError(
             f"no zero-shot scores of the rows, model and decoding of {tuned}: make baseline with the "
-            "same data= and decode=, or name folders to compare"
+            "same data=, decode= and rows=, or name folders to compare"
         )
     return [base, tuned]
 
