@@ -32,16 +32,22 @@ def row_scores(prediction: str, gold: str) -> dict[str, bool | float]:
     }
 
 
-def score(pairs: Sequence[Pair], predictions: Sequence[str]) -> dict[str, Any]:
-    """Score `predictions[i]` against `pairs[i].sql`.
+def score_rows(pairs: Sequence[Pair], predictions: Sequence[str]) -> list[dict[str, bool | float]]:
+    """What each of `predictions` scores against the SQL of its pair.
 
-    Returns `{"n": rows, "exact_match": {"value", "low", "high"}, "logical_form": …, "valid": …,
-    "token_f1": …, "token_precision": …, "token_recall": …}`, fractions from 0 to 1, ready for JSON.
     Raises `ValueError` where the two differ in length or are empty.
     """
     if len(pairs) != len(predictions) or not pairs:
         raise ValueError(f"{len(predictions)} predictions for {len(pairs)} pairs")
-    rows = [row_scores(sql, pair.sql) for sql, pair in zip(predictions, pairs, strict=True)]
+    return [row_scores(sql, pair.sql) for sql, pair in zip(predictions, pairs, strict=True)]
+
+
+def score(rows: Sequence[dict[str, bool | float]]) -> dict[str, Any]:
+    """The scores of a whole set from those of its rows, at least one.
+
+    Returns `{"n": rows, "exact_match": {"value", "low", "high"}, "logical_form": …, "valid": …,
+    "token_f1": …, "token_precision": …, "token_recall": …}`, fractions from 0 to 1, ready for JSON.
+    """
     return {"n": len(rows)} | {name: _as_json(_estimate([row[name] for row in rows])) for name in rows[0]}
 
 

@@ -30,12 +30,13 @@ def write_predictions(
         log.warning("the %s split is empty: nothing is scored", facts["split"])
         return facts | {"n": 0}
     # They import scipy and sqlglot, which a door must not wait for.
-    from medsql.metrics.scores import row_scores, score
+    from medsql.metrics.scores import score, score_rows
 
-    metrics = facts | score(pairs, predictions)
+    scored = score_rows(pairs, predictions)
+    metrics = facts | score(scored)
     rows = (
-        {"index": index, **asdict(pair), "prediction": sql, **row_scores(sql, pair.sql)}
-        for index, (pair, sql) in enumerate(zip(pairs, predictions, strict=True))
+        {"index": index, **asdict(pair), "prediction": sql, **scores}
+        for index, (pair, sql, scores) in enumerate(zip(pairs, predictions, scored, strict=True))
     )
     write_json_lines(folder / PREDICTIONS, rows)
     write_json(folder / METRICS, metrics)

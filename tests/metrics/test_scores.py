@@ -5,9 +5,14 @@ import json
 import pytest
 
 from medsql.data.pairs import Pair
-from medsql.metrics.scores import row_scores, score
+from medsql.metrics import scores as scoring
+from medsql.metrics.scores import row_scores, score_rows
 
 PAIRS = [Pair("?", "a b"), Pair("?", "c d"), Pair("?", "e f g"), Pair("?", "h")]
+
+
+def score(pairs, predictions):
+    return scoring.score(score_rows(pairs, predictions))
 
 
 def test_scores_are_fractions_with_their_intervals() -> None:
