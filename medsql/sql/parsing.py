@@ -1,0 +1,112 @@
+"""From the text of a query to its tree, in which literals are literals and columns have their tables."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any
+
+from sqlglot import exp, parse
+from sqlglot.errors import SqlglotError
+
+from medsql.sql.dialect import to_sqlite
+from medsql.sql.schema import TABLES
+
+Node = Any
+"""A node of sqlglot's tree: its classes share a base since version 30, `Expr`, and another before."""
+
+_QUERY = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
+_NO_SQL = re.compile(r"syntax error|incomplete input|unrecognized token|null character")
+_CUT_SHORT = re.compile(r"incomplete input|unrecognized token: \"['\"`\[]")
+COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Like)
+
+
+def parse_query(sql: str) -> exp.Query | None:
+    """The tree of a query in MIMICSQL's dialect; `None` where `sql` is not one SELECT that parses.
+
+    Double-quoted literals are literals there, and every column stands behind its table's name, where
+    there is one SELECT that joins no table with itself. What SQLite would reject as syntax does not parse.
+    """
+    try:
+        query = _parsed(to_sqlite(sql))
+        return None if query is None else _resolved(query)
+    except (SqlglotError, RecursionError):  # the second for thousands of nested parentheses
+        return None
+
+
+def is_cut_short(sql: str) -> bool:
+    """Whether a query ends too early: SQLite waits for more of it, or for the end of something quoted."""
+    return _QUERY.match(sql) is not None and _CUT_SHORT.match(_complaint(to_sqlite(sql))) is not None
+
+
+def _parsed(sql: str) -> exp.Query | None:
+    if not _QUERY.match(sql):
+        return None
+    statements = [statement for statement in parse(sql, read="sqlite") if statement is not None]
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query) or not _is_sqlite(sql):
+        return None
+    return statements[0]
+
+
+def _is_sqlite(sql: str) -> bool:
+    """Whether SQLite's grammar has such a query: sqlglot's lets a comma stand before FROM, and more."""
+    return _NO_SQL.search(_complaint(sql)) is None
+
+
+def _complaint(sql: str) -> str:
+    """What SQLite says to a query, as a rule "no such table"; EXPLAIN compiles it and runs nothing."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        try:
+            empty.execute(f"EXPLAIN {sql}")
+        except sqlite3.Error as error:
+            return str(error)
+        except ValueError:  # no UTF-8, as a lone surrogate is none
+            return "unrecognized token"
+    return ""
+
+
+def _resolved(query: exp.Query) -> exp.Query:
+    """The tree with its double-quoted literals as literals, and its columns behind their tables' names."""
+    for node in query.find_all(*COMPARISONS, exp.Between, exp.In):
+        for operand in _compared_with(node):
+            if isinstance(operand, exp.Column) and not operand.table and operand.this.args.get("quoted"):
+                operand.replace(exp.Literal.string(operand.name))
+    selects = list(query.find_all(exp.Select))
+    if len(selects) == 1:  # else a name may belong to any of several
+        _qualify(selects[0])
+    return query
+
+
+def _compared_with(node: Node) -> list[Node]:
+    """What stands right of a comparison, out of its parentheses."""
+    if isinstance(node, exp.In):
+        right = node.expressions
+    elif isinstance(node, exp.Between):
+        right = [node.args["low"], node.args["high"]]
+    else:
+        right = [node.args["expression"]]
+    return [operand.unnest() for operand in right]
+
+
+def _qualify(select: exp.Select) -> None:
+    """Put every column behind the name of its table, and drop the tables' aliases.
+
+    Nothing is done where a table is joined with itself, or where a column belongs to no table there.
+    """
+    tables, columns = list(select.find_all(exp.Table)), list(select.find_all(exp.Column))
+    names = {table.alias_or_name.upper(): table.name.upper() for table in tables}
+    if len(set(names.values())) < len(tables) or not {c.table.upper() for c in columns} <= {"", *names}:
+        return
+    outputs = {output.alias.upper() for output in select.expressions}  # ORDER BY may name one
+    for column in columns:
+        owners = [names[column.table.upper()]] if column.table else _owners(column, names.values())
+        if len(owners) == 1 and (column.table or column.name.upper() not in outputs):
+            column.set("table", exp.to_identifier(owners[0]))
+    for table in tables:
+        table.set("alias", None)
+
+
+def _owners(column: exp.Column, tables: Iterable[str]) -> list[str]:
+    return [table for table in tables if column.name.upper() in TABLES.get(table, {})]
