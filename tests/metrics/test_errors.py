@@ -160,6 +160,27 @@ def test_conditions_of_any_kind_are_compared(one: str, other: str, patterns: lis
     assert error_patterns(ONE + other, ONE + one) == patterns
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Heparin Sodium", "Docusate Sodium"),
+        ("Mitral valve disorder", "Aortic valve stenosis"),
+        ("SELF PAY", "SELF REFERRAL"),
+    ],
+)
+def test_values_that_share_words_are_still_other_values(one: str, other: str) -> None:
+    found = error_patterns(f'{ONE}LAB."FLAG" = "{other}"', f'{ONE}LAB."FLAG" = "{one}"')
+    assert found == ["string literal: other"]
+
+
+def test_an_order_without_meaning_is_no_error_beside_another_error() -> None:
+    prediction = GOLD.replace("FROM DEMOGRAPHIC INNER JOIN LAB", "FROM LAB INNER JOIN DEMOGRAPHIC")
+    assert error_patterns(prediction.replace("<", ">"), GOLD) == ["operator"]
+    times = ONE + 'LAB."CHARTTIME" IN ("2142-03-09", "2142-03-10") AND LAB."FLAG" = "a"'
+    other = ONE + 'LAB."FLAG" != "a" AND LAB."CHARTTIME" IN ("2142-03-10", "2142-03-09")'
+    assert error_patterns(other, times) == ["operator"]
+
+
 def test_where_a_join_is_written_does_not_matter() -> None:
     comma = GOLD.replace(
         "INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE", ", LAB WHERE LAB.HADM_ID"
