@@ -135,7 +135,7 @@ HOSTILE = {
     'SELECT COUNT(DISTINCT "NO_SUCH") FROM LAB': "unknown column NO_SUCH",
     'SELECT 1 FROM LAB GROUP BY "NO_SUCH"': "unknown column NO_SUCH",
     'SELECT 1 FROM LAB ORDER BY "NO_SUCH"': "unknown column NO_SUCH",
-    'SELECT 1 FROM LAB WHERE FLUID IN ("Blood")': "unknown column Blood",
+    'SELECT 1 FROM LAB WHERE FLUID IN ("Blood", NO_SUCH)': "unknown column Blood",
     'SELECT "it`s" FROM LAB': "unknown column it`s",
     'SELECT "" FROM LAB': 'unknown column ""',
     'SELECT /* " */ "NO_SUCH" FROM LAB -- "': "unknown column NO_SUCH",
