@@ -16,6 +16,7 @@ from benchmarks.materials import load, train
 from benchmarks.timing import Comparison, alternate, say
 from medsql.config import DecodeSettings
 from medsql.data.module import generation_loader
+from medsql.data.pairs import Prediction
 from medsql.data.tokenized import TokenizedSplits
 from medsql.model.generation import output_bound, predict
 
@@ -55,7 +56,7 @@ class Contest:
     tokenizer: PreTrainedTokenizerBase
     data: TokenizedSplits
     decode: DecodeSettings
-    batched: list[str] = field(default_factory=list)
+    batched: list[Prediction] = field(default_factory=list)
     one_by_one: list[str] = field(default_factory=list)
 
     def hold(self) -> Comparison:
@@ -93,7 +94,7 @@ class Contest:
         return ROWS / (time.perf_counter() - started)
 
     def _agreement(self) -> str:
-        same = sum(one == other for one, other in zip(self.batched, self.one_by_one, strict=True))
+        same = sum(one.sql == other for one, other in zip(self.batched, self.one_by_one, strict=True))
         lengths = [len(ids) for ids in self.tokenizer(self.one_by_one)["input_ids"]]
         cut = sum(length >= self.bound for length in lengths)
         spread = (

@@ -64,6 +64,9 @@ def with_paths(settings: Any) -> Any:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
     if isinstance(settings, EvaluateSettings) and settings.adapter is not None:
         settings = replace(settings, adapter=_existing("adapter", settings.adapter))
+    if isinstance(settings, EvaluateSettings) and settings.eval.database is not None:
+        database = _existing("eval.database", settings.eval.database)
+        settings = replace(settings, eval=replace(settings.eval, database=database))
     return replace(settings, data=data, model=model)
 
 

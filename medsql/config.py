@@ -13,14 +13,22 @@ from dataclasses import dataclass, field
 
 from medsql.errors import UserError
 
-VALIDATION_METRICS = (
-    "val/loss",
-    "val/exact_match",
-    "val/token_f1",
-    "val/token_precision",
-    "val/token_recall",
+SCORES = (
+    "exact_match",
+    "logical_form",
+    "execution",
+    "valid",
+    "token_f1",
+    "token_precision",
+    "token_recall",
 )
+"""What a prediction is scored by: see `medsql.metrics.scores`."""
+
+VALIDATION_METRICS = ("val/loss", *(f"val/{name}" for name in SCORES))
 """What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
+
+MUTATED = 100
+"""Gold queries whose mutants measure the execution score: some 3,000 mutants, a few seconds."""
 
 SOURCES = ("synthetic", "corpus", "medical_text_to_sql", "mimicsql", "jsonl")
 PROMPTS = ("report", "schema", "question", "none")
@@ -359,6 +367,23 @@ class PretrainSettings(FitSettings):
 
 
 @dataclass
+class EvalSettings:
+    """What the execution score runs on.
+
+    `database` is a SQLite file in MIMICSQL's five tables; null: databases made for each gold query, whose
+    sharpness is then measured on mutants of `mutated` gold queries. A query on a file may take `seconds`.
+    """
+
+    database: str | None = None
+    seconds: float = 60.0
+    mutated: int = MUTATED
+
+    def __post_init__(self) -> None:
+        _check(self.seconds > 0, f"eval.seconds={self.seconds:g}: must be greater than 0")
+        _check_range("eval.mutated", self.mutated, 0)
+
+
+@dataclass
 class EvaluateSettings:
     """Everything `python -m medsql.evaluate` may be told.
 
@@ -370,6 +395,7 @@ class EvaluateSettings:
     data: DataSettings
     decode: DecodeSettings
     trainer: TrainerSettings
+    eval: EvalSettings
     split: str
     rows: int | None = None
     run: str | None = None

@@ -20,7 +20,9 @@ from omegaconf import DictConfig
 from medsql.composition import CONF, SETTINGS, checked_settings, quoted, user_error
 from medsql.runs.folder import RunBusy, RunConflict
 
-PATHS = re.compile(r"^(run=|adapter=|data\.path=|model\.checkpoint=)(?!['\"\[$])(.*[^\w./~+-].*)$", re.ASCII)
+PATHS = re.compile(
+    r"^(run=|adapter=|data\.path=|model\.checkpoint=|eval\.database=)(?!['\"\[$])(.*[^\w./~+-].*)$", re.ASCII
+)
 """An override whose value is a path that Hydra reads as its own syntax, or does not read at all."""
 
 Task = Callable[[Any, Path], float | None]

@@ -34,12 +34,14 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.data.module import generation_loader
     from medsql.data.splits import load_splits, pairs_digest
     from medsql.data.tokenized import tokenize_splits
+    from medsql.metrics.execution import Execution
     from medsql.model.backbone import load_backbone
     from medsql.model.generation import log_prediction, output_bound, predict
     from medsql.model.lora import load_adapter
     from medsql.model.training import autocast, prepare_device
 
     device = prepare_device(settings.trainer)
+    execution = Execution(settings.eval.database, settings.eval.seconds)
     splits = load_splits(settings.data)
     pairs = getattr(splits, settings.split)[: settings.rows]
     if not pairs:
@@ -69,12 +71,14 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     with autocast(settings.trainer):
         predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
     seconds = round(time.perf_counter() - started, 1)
-    for pair, sql in zip(pairs[: settings.show], predictions, strict=False):
-        log_prediction(pair, sql)
+    for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
+        log_prediction(pair, prediction.sql)
     facts = {"split": settings.split, "rows_in_split": len(rows), "max_new_tokens": bound}
-    decode = {"decode": asdict(settings.decode)}
-    scores = write_predictions(run.folder, pairs, predictions, facts | decode)
-    run.finish(scores=scores, seconds={"generation": seconds})
+    facts |= {"decode": asdict(settings.decode)}
+    started = time.perf_counter()
+    scores = write_predictions(run.folder, pairs, predictions, facts, execution, settings.eval.mutated)
+    scoring = round(time.perf_counter() - started, 1)
+    run.finish(scores=scores, seconds={"generation": seconds, "scoring": scoring})
 
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that `write_json_lines` wrote. Raises `OSError` and `ValueError`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def content_digest(path: Path) -> str:
     """Hash of a file's bytes, or of the names and bytes of all files below a folder.
 

@@ -1,6 +1,7 @@
 """The one thing everything else is made of: a question and the SQL that answers it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -9,3 +10,10 @@ class Pair:
 
     question: str
     sql: str
+
+
+class Prediction(NamedTuple):
+    """What a model wrote for a question; `truncated` where it would have gone on past its bound."""
+
+    sql: str
+    truncated: bool = False

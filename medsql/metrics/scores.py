@@ -7,10 +7,14 @@ from functools import cache
 from typing import Any
 
 from medsql.data.pairs import Pair
+from medsql.metrics.execution import Execution
 from medsql.metrics.intervals import Estimate, mean, share
 from medsql.metrics.logical import logical_form
 from medsql.metrics.text import exact_match, token_overlap
 from medsql.sql.database import Sandbox
+
+Score = bool | float | None
+"""A verdict, which adds up to a share, or a degree from 0 to 1; None where the gold query cannot judge."""
 
 
 @cache
@@ -19,41 +23,54 @@ def _schema() -> Sandbox:
     return Sandbox.empty()
 
 
-def row_scores(prediction: str, gold: str) -> dict[str, bool | float]:
-    """What one prediction scores: verdicts, which add up to shares, and degrees from 0 to 1."""
+def verdict(sql: str) -> str:
+    """How a query ends on MIMICSQL's schema: `ok`, `unknown column X`, … (`medsql.sql.database.Result`)."""
+    return _schema().run(sql).verdict
+
+
+def row_scores(prediction: str, gold: str, execution: Execution) -> dict[str, Score]:
+    """What one prediction scores, by the names in `medsql.config.SCORES`.
+
+    `valid` and `execution` are None where the gold query itself does not run on the schema, as those of
+    other databases do not.
+    """
     overlap = token_overlap(prediction, gold)
     return {
         "exact_match": exact_match(prediction, gold),
         "logical_form": logical_form(prediction, gold),
-        "valid": _schema().run(prediction).ok,
+        "execution": execution(prediction, gold),
+        "valid": verdict(prediction) == "ok" if verdict(gold) == "ok" else None,
         "token_f1": overlap.f1,
         "token_precision": overlap.precision,
         "token_recall": overlap.recall,
     }
 
 
-def score_rows(pairs: Sequence[Pair], predictions: Sequence[str]) -> list[dict[str, bool | float]]:
+def score_rows(
+    pairs: Sequence[Pair], predictions: Sequence[str], execution: Execution
+) -> list[dict[str, Score]]:
     """What each of `predictions` scores against the SQL of its pair.
 
     Raises `ValueError` where the two differ in length or are empty.
     """
     if len(pairs) != len(predictions) or not pairs:
         raise ValueError(f"{len(predictions)} predictions for {len(pairs)} pairs")
-    return [row_scores(sql, pair.sql) for sql, pair in zip(predictions, pairs, strict=True)]
+    return [row_scores(sql, pair.sql, execution) for sql, pair in zip(predictions, pairs, strict=True)]
 
 
-def score(rows: Sequence[dict[str, bool | float]]) -> dict[str, Any]:
+def score(rows: Sequence[dict[str, Score]]) -> dict[str, Any]:
     """The scores of a whole set from those of its rows, at least one.
 
-    Returns `{"n": rows, "exact_match": {"value", "low", "high"}, "logical_form": …, "valid": …,
-    "token_f1": …, "token_precision": …, "token_recall": …}`, fractions from 0 to 1, ready for JSON.
+    Returns `{"n": rows, "exact_match": {"value", "low", "high", "n"}, …}`, fractions from 0 to 1, ready for
+    JSON. A score's own `n` is that of the rows that could be judged; without any it is left out.
     """
-    return {"n": len(rows)} | {name: _as_json(_estimate([row[name] for row in rows])) for name in rows[0]}
+    columns = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
+    return {"n": len(rows)} | {
+        name: _estimate(values)._asdict() for name, values in columns.items() if values
+    }
 
 
-def _estimate(values: Sequence[bool | float]) -> Estimate:
-    return share(sum(map(bool, values)), len(values)) if isinstance(values[0], bool) else mean(values)
-
-
-def _as_json(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+def _estimate(values: Sequence[Score]) -> Estimate:
+    if isinstance(values[0], bool):
+        return share(sum(map(bool, values)), len(values))
+    return mean([float(value or 0) for value in values])

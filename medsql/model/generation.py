@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medsql.config import DecodeSettings
-from medsql.data.pairs import Pair
+from medsql.data.pairs import Pair, Prediction
 from medsql.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def generate_sql(
     batch: Mapping[str, Tensor],
     decode: DecodeSettings,
     max_new_tokens: int,
-) -> list[str]:
+) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
@@ -50,7 +50,9 @@ def generate_sql(
             use_cache=True,
             **beams,
         )
-    return tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    queries = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()
+    return [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
 
 
 def predict(
@@ -59,12 +61,12 @@ def predict(
     batches: Iterable[Mapping[str, Tensor]],
     decode: DecodeSettings,
     max_new_tokens: int,
-) -> list[str]:
+) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
     Raises `UserError` where the GPU's memory does not suffice.
     """
-    outputs: dict[int, str] = {}
+    outputs: dict[int, Prediction] = {}
     try:
         for batch in batches:
             queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens)

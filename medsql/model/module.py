@@ -21,10 +21,11 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
-from medsql.config import DecodeSettings, OptimSettings
+from medsql.config import SCORES, DecodeSettings, OptimSettings
 from medsql.data.pairs import Pair
 from medsql.errors import UserError
-from medsql.metrics.streaming import ExactMatch, TokenOverlapScores
+from medsql.metrics.execution import Execution
+from medsql.metrics.scores import row_scores
 from medsql.model.generation import generate_sql, log_prediction
 from medsql.model.optimizers import build_optimizer
 
@@ -74,8 +75,8 @@ class TextToSQL(pl.LightningModule):
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
-        self.exact_match = ExactMatch()
-        self.token_overlap = TokenOverlapScores()
+        self.scores = {name: MeanMetric(nan_strategy="ignore") for name in SCORES}  # NaN: cannot be judged
+        self._execution = Execution()
         self._loss_sum, self._loss_count = 0.0, 0  # since the last training loss was logged
         self._grad_norm: Tensor | None = None
 
@@ -174,10 +175,10 @@ class TextToSQL(pl.LightningModule):
             return
         rows = batch["index"].tolist()
         predictions = generate_sql(self.model, self.tokenizer, batch, self.decode, self.max_new_tokens)
-        references = [self.validation_pairs[row].sql for row in rows]
-        self.exact_match.update(predictions, references)
-        self.token_overlap.update(predictions, references)
-        self._predictions |= dict(zip(rows, predictions, strict=True))
+        for row, (sql, _) in zip(rows, predictions, strict=True):
+            for name, value in row_scores(sql, self.validation_pairs[row].sql, self._execution).items():
+                self.scores[name].update(math.nan if value is None else float(value))
+            self._predictions[row] = sql
 
     def on_validation_epoch_end(self) -> None:
         """Log `val/…`, to the loggers too, before any checkpoint is saved: a run killed in between
@@ -185,10 +186,10 @@ class TextToSQL(pl.LightningModule):
         loss = self.validation_loss.compute()
         _check_finite(float(loss), f"the validation loss became {loss} after step {self.global_step}")
         metrics = {"val/loss": loss}
-        if self.exact_match.update_called:
-            metrics["val/exact_match"] = self.exact_match.compute()
-            metrics |= {f"val/{name}": value for name, value in self.token_overlap.compute().items()}
-        for metric in (self.validation_loss, self.exact_match, self.token_overlap):
+        if self._predictions:
+            computed = {f"val/{name}": metric.compute() for name, metric in self.scores.items()}
+            metrics |= {name: value for name, value in computed.items() if not value.isnan()}
+        for metric in (self.validation_loss, *self.scores.values()):
             metric.reset()
         self.log_dict(metrics, logger=False)
         self._log_metrics({name: float(value) for name, value in metrics.items()}, self.global_step)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 METHODS = (
-    "p: McNemar's exact test of exact match, logical form and validity, a paired permutation test of the "
-    "means; not corrected for their number"
+    "p: McNemar's exact test of exact match, logical form, execution and validity, a paired permutation test "
+    "of the means; not corrected for their number"
 )
 
 
@@ -43,11 +43,14 @@ def differences(first: Path, second: Path) -> dict[str, Difference]:
     if not before or [row["sql"] for row in before] != [row["sql"] for row in after]:
         log.warning("%s, %s: predictions.jsonl is missing or of other rows, nothing is tested", first, second)
         return {}
-    return {
-        name: difference([row[name] for row in before], [row[name] for row in after])
-        for name in _scores(first)
-        if name in before[0] and name in after[0]
-    }
+    found = {}
+    for name in _scores(first):
+        scored = [(one.get(name), other.get(name)) for one, other in zip(before, after, strict=True)]
+        # A gold query may be of no use for a score, whoever is scored.
+        judged = [(one, other) for one, other in scored if one is not None and other is not None]
+        if judged:
+            found[name] = difference([one for one, _ in judged], [other for _, other in judged])
+    return found
 
 
 def _by_rows(folders: Sequence[Path]) -> list[list[Path]]:

@@ -49,7 +49,7 @@ def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
-    for key in ("data.path", "model.checkpoint", "adapter"):
+    for key in ("data.path", "model.checkpoint", "adapter", "eval.database"):
         if kept.get(key):
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}

@@ -1,46 +1,92 @@
-"""What a run predicted and how it scored: `predictions.jsonl` and `metrics.json` in its folder."""
+"""What a run predicted and how it scored: `predictions.jsonl`, `errors.jsonl` and `metrics.json`."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medsql.data.pairs import Pair
-from medsql.files import write_json, write_json_lines
+from medsql.config import MUTATED
+from medsql.data.pairs import Pair, Prediction
+from medsql.files import read_json_lines, write_json, write_json_lines
+
+if TYPE_CHECKING:
+    from medsql.metrics.execution import Execution
 
 log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.jsonl"
 METRICS = "metrics.json"
+ERRORS = "errors.jsonl"
 
 
 def write_predictions(
-    folder: Path, pairs: Sequence[Pair], predictions: Sequence[str], facts: dict[str, Any]
+    folder: Path,
+    pairs: Sequence[Pair],
+    predictions: Sequence[Prediction],
+    facts: dict[str, Any],
+    execution: Execution | None = None,
+    mutated: int = MUTATED,
 ) -> dict[str, Any]:
-    """Score `predictions[i]` against `pairs[i]` and write both files; returns what `metrics.json` holds.
+    """Score `predictions[i]` against `pairs[i]` and write all three files; returns what `metrics.json` holds.
 
-    `facts` (which split, of how many rows, how decoded) stand beside the scores there. Without rows,
-    as where a data set has no test split, there are no scores, which is logged.
+    `facts` (which split, of how many rows, how decoded) stand beside the scores there, and so do how many
+    outputs were truncated, the gold queries that could not judge, by why, how sharp the execution score is,
+    and the error patterns. `errors.jsonl` holds the rows of wrong predictions with their patterns. Without
+    rows, as where a data set has no test split, there are no scores, which is logged.
+
+    `execution` is where queries run, by default on databases made for each gold query; how sharp these are is
+    measured on mutants of up to `mutated` gold queries. Raises `ValueError` where the two differ in length.
     """
     if not pairs:
         log.warning("the %s split is empty: nothing is scored", facts["split"])
         return facts | {"n": 0}
     # They import scipy and sqlglot, which a door must not wait for.
-    from medsql.metrics.scores import score, score_rows
+    from medsql.metrics.errors import error_patterns, summarize
+    from medsql.metrics.execution import Execution
+    from medsql.metrics.scores import score, score_rows, verdict
+    from medsql.metrics.sharpness import sharpness
 
-    scored = score_rows(pairs, predictions)
+    execution = execution or Execution()
+    scored = score_rows(pairs, [prediction.sql for prediction in predictions], execution)
+    rows = [
+        {
+            "index": index,
+            **asdict(pair),
+            "prediction": sql,
+            "truncated": truncated,
+            "verdict": verdict(sql),
+            **scores,
+            "patterns": error_patterns(sql, pair.sql, truncated),
+        }
+        for index, (pair, (sql, truncated), scores) in enumerate(zip(pairs, predictions, scored, strict=True))
+    ]
+    wrong = [row for row in rows if row["patterns"]]
+    mutants = None if execution.database else sharpness([pair.sql for pair in pairs], mutated)
     metrics = facts | score(scored)
-    rows = (
-        {"index": index, **asdict(pair), "prediction": sql, **scores}
-        for index, (pair, sql, scores) in enumerate(zip(pairs, predictions, scored, strict=True))
-    )
+    metrics |= {
+        "truncated": sum(row["truncated"] for row in rows),
+        "gold": dict(execution.of_gold),
+        "database": execution.database and str(execution.database),
+        "mutants": mutants,
+        "errors": summarize([row["patterns"] for row in wrong]),
+    }
+    _warn(metrics)
     write_json_lines(folder / PREDICTIONS, rows)
+    write_json_lines(folder / ERRORS, wrong)
     write_json(folder / METRICS, metrics)
     return metrics
+
+
+def _warn(metrics: dict[str, Any]) -> None:
+    if metrics["truncated"]:
+        bound = metrics.get("max_new_tokens")
+        log.warning("%d of %d outputs were cut at %s tokens", metrics["truncated"], metrics["n"], bound)
+    for why, count in metrics["gold"].items():
+        found = "find nothing" if why == "empty" else f"cannot judge execution: {why}"
+        log.warning("%d of %d gold queries %s", count, metrics["n"], found)
 
 
 def values_of(metrics: dict[str, Any]) -> dict[str, float]:
@@ -52,5 +98,4 @@ def values_of(metrics: dict[str, Any]) -> dict[str, float]:
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
     """The rows of `predictions.jsonl`; none where nothing was scored."""
     path = folder / PREDICTIONS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    return read_json_lines(path) if path.exists() else []

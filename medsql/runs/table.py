@@ -37,7 +37,8 @@ def print_runs(folders: Sequence[Path]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state")
-    for column in ("objective", "val loss", "test EM %", "test LF %", "test F1 %", "trainable", "minutes"):
+    scores = ("test EM %", "test LF %", "test EX %", "test F1 %")
+    for column in ("objective", "val loss", *scores, "trainable", "minutes"):
         table.add_column(column, justify="right")
     for folder in folders:
         table.add_row(*_run_row(folder, str(folder.absolute().relative_to(parent)), read_record(folder)))
@@ -47,7 +48,7 @@ def print_runs(folders: Sequence[Path]) -> None:
 
 def _run_row(folder: Path, name: str, record: dict[str, Any] | None) -> Row:
     if record is None:
-        return (name, "not started", *[""] * 7)
+        return (name, "not started", *[""] * 8)
     validation, test = record.get("validation", {}), record.get("test", {})
     return (
         name,
@@ -56,6 +57,7 @@ def _run_row(folder: Path, name: str, record: dict[str, Any] | None) -> Row:
         _number(validation.get("val/loss")),
         with_interval(test.get("exact_match")),
         with_interval(test.get("logical_form")),
+        with_interval(test.get("execution")),
         with_interval(test.get("token_f1")),
         _count(record.get("parameters", {}).get("trainable")),
         f"{minutes(record):.1f}" if "ended" in record else "",
@@ -63,7 +65,7 @@ def _run_row(folder: Path, name: str, record: dict[str, Any] | None) -> Row:
 
 
 def print_scores(folders: Sequence[Path]) -> None:
-    """One line an evaluation: every score in percent with its 95 % interval, and what was scored."""
+    """One line an evaluation: its scores in percent with their 95 % intervals, and what was scored."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("scored", overflow="fold")
     for column in (
@@ -72,10 +74,9 @@ def print_scores(folders: Sequence[Path]) -> None:
         "beams",
         "exact match %",
         "logical form %",
+        "execution %",
         "valid %",
         "token F1 %",
-        "precision %",
-        "recall %",
     ):
         table.add_column(column, justify="right")
     for folder in folders:
@@ -87,7 +88,7 @@ def print_scores(folders: Sequence[Path]) -> None:
 
 def _score_row(folder: Path, record: dict[str, Any]) -> Row:
     scores = record.get("scores", {})
-    names = ("exact_match", "logical_form", "valid", "token_f1", "token_precision", "token_recall")
+    names = ("exact_match", "logical_form", "execution", "valid", "token_f1")
     return (
         record.get("scored", folder.name),
         scores.get("split", state_of(folder, record)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,10 +177,22 @@ class Sandbox:
     @classmethod
     def empty(cls, tables: Mapping[str, Mapping[str, str]] = TABLES, limits: Limits = LIMITS) -> Sandbox:
         """A database that is nothing but a schema: what is `ok` in it is valid, and costs next to nothing."""
+        return cls.holding({}, limits, tables)
+
+    @classmethod
+    def holding(
+        cls,
+        rows: Mapping[str, Sequence[Row]],
+        limits: Limits = LIMITS,
+        tables: Mapping[str, Mapping[str, str]] = TABLES,
+    ) -> Sandbox:
+        """A database in memory: `tables` with their columns' types, and their `rows`, columns in order."""
         connection = sqlite3.connect(":memory:")
         for table, columns in tables.items():
             declared = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
             connection.execute(f'CREATE TABLE "{table}" ({declared})')
+            marks = ", ".join("?" * len(columns))
+            connection.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows.get(table, ()))
         return cls(connection, tables, limits)
 
     def close(self) -> None:

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import sqlite3
 
 import pytest
 from end_to_end_tools import record, run_command
+
+from medsql.runs.predictions import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,49 @@ def test_other_rows_keep_the_prompt_the_run_was_trained_with(command, trained, p
     assert {record(f)["settings"]["data"]["prompt"] for f in evaluations(tmp_path)} == {"schema"}
     assert command("evaluate", *options, "data.prompt=question").returncode == 0
     assert record(evaluations(tmp_path)[-1])["settings"]["data"]["prompt"] == "question"
+
+
+def write_rows(file, *queries):
+    rows = [{"question": f"beds of ward {i}?", "sql": sql} for i, sql in enumerate(queries)]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path):
+    """The same questions with other gold queries: some run, and some are longer than any trained on."""
+    short = [f'SELECT "A" FROM B WHERE C = "{i}"' for i in range(6)]
+    long = [f'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "{"fluid " * 20}{i}"' for i in range(6)]
+    predictions = []
+    for name, queries in (("short", short), ("long", long)):
+        write_rows(tmp_path / name / "train.jsonl", *(f"SELECT {i}" for i in range(10, 20)))
+        write_rows(tmp_path / name / "test.jsonl", *queries)
+        scored = command(
+            "evaluate", "run=latest", "data=jsonl", f"data.path={tmp_path / name}", f"name={name}"
+        )
+        assert scored.returncode == 0, scored.stderr
+        rows = read_predictions(tmp_path / "outputs" / name)
+        assert [row["sql"] for row in rows] == queries
+        predictions.append([row["prediction"] for row in rows])
+    assert predictions[0] == predictions[1] and any(predictions[0])
+
+
+def test_a_database_of_ones_own_takes_the_place_of_the_made_ones(command, small, tmp_path):
+    write_rows(
+        tmp_path / "lab.jsonl", *(f'SELECT FLUID FROM LAB WHERE LAB."FLUID" = "{i}"' for i in range(9))
+    )
+    with sqlite3.connect(tmp_path / "a,b.db") as connection:
+        connection.execute("CREATE TABLE LAB (FLUID TEXT)")
+    options = [*small, f"data.path={tmp_path / 'lab.jsonl'}", "split=train", "rows=2"]
+    result = command("evaluate", *options, "eval.database=a,b.db", "name=own")
+    assert result.returncode == 0, result.stderr
+    scores = record(tmp_path / "outputs" / "own")["scores"]
+    assert scores["database"] == str(tmp_path / "a,b.db") and scores["mutants"] is None
+    assert scores["gold"] == {"empty": 2} and scores["execution"]["n"] == 2
+    (tmp_path / "c.db").write_text("no database")
+    for name, says in (("b.db", "no such file or folder"), ("c.db", "no SQLite database that can be read")):
+        refused = command("evaluate", *options, f"eval.database={name}")
+        assert refused.returncode == 1 and says in refused.stderr.splitlines()[-1]
+        assert "scoring 2 train rows" not in refused.stdout, "said before anything is generated"
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,17 @@ import json
 
 import pytest
 
+from medsql.config import SCORES
 from medsql.data.pairs import Pair
 from medsql.metrics import scores as scoring
-from medsql.metrics.scores import row_scores, score_rows
+from medsql.metrics.execution import Execution
+from medsql.metrics.scores import row_scores, score_rows, verdict
 
 PAIRS = [Pair("?", "a b"), Pair("?", "c d"), Pair("?", "e f g"), Pair("?", "h")]
 
 
 def score(pairs, predictions):
-    return scoring.score(score_rows(pairs, predictions))
+    return scoring.score(score_rows(pairs, predictions, Execution()))
 
 
 def test_scores_are_fractions_with_their_intervals() -> None:
@@ -41,16 +43,26 @@ def test_logical_form_is_a_share_of_its_own() -> None:
 
 
 def test_a_rows_verdicts_and_degrees_are_those_that_the_scores_sum_up() -> None:
-    row = row_scores("SELECT FLAG FROM LAB", "SELECT LAB.FLAG FROM LAB")
+    row = row_scores("SELECT FLAG FROM LAB", "SELECT LAB.FLAG FROM LAB", Execution())
     assert row == {
         "exact_match": False,
         "logical_form": True,
+        "execution": True,
         "valid": True,
         "token_f1": pytest.approx(0.75),
         "token_precision": pytest.approx(0.75),
         "token_recall": pytest.approx(0.75),
     }
-    assert row.keys() == score(PAIRS, ["a"] * 4).keys() - {"n"}
+    assert tuple(row) == SCORES
+
+
+def test_rows_whose_gold_query_does_not_run_count_for_the_text_scores_alone() -> None:
+    gold = ["SELECT LAB.FLAG FROM LAB", "SELECT B FROM WARD", "SELECT LAB.FLUID FROM LAB"]
+    scores = score([Pair("?", sql) for sql in gold], ["SELECT FLAG FROM LAB", "SELECT B FROM WARD", "SELECT"])
+    assert scores["n"] == scores["exact_match"]["n"] == scores["logical_form"]["n"] == 3
+    assert scores["execution"]["n"] == scores["valid"]["n"] == 2
+    assert scores["execution"]["value"] == scores["valid"]["value"] == 0.5
+    assert not {"execution", "valid"} & score(PAIRS, ["a"] * 4).keys()
 
 
 def test_scores_survive_json() -> None:
@@ -71,8 +83,11 @@ def test_valid_is_what_runs_on_the_schema_right_or_wrong() -> None:
         gold,
         gold.replace("ITEMID", "ITEM_ID"),
         gold.replace("LAB", "LABS"),
-        gold[:-30],
+        gold.replace("LAB WHERE", "WHERE"),
         "DROP TABLE LAB",
     ]
-    assert [row_scores(sql, gold)["valid"] for sql in written] == [True, False, False, False, False]
-    assert row_scores(gold.replace("50980", "1"), gold)["valid"]
+    unknown = ["unknown column LAB.ITEM_ID", "unknown table LABS"]
+    verdicts = ["ok", *unknown, "syntax error", "forbidden: DROP"]
+    assert [row_scores(sql, gold, Execution())["valid"] for sql in written] == [v == "ok" for v in verdicts]
+    assert [verdict(sql) for sql in written] == verdicts
+    assert row_scores(gold.replace("50980", "1"), gold, Execution())["valid"]

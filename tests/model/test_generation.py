@@ -9,6 +9,7 @@ import torch
 from tiny import LORA, tiny_t5, tiny_tokenizer
 
 from medsql.config import DecodeSettings
+from medsql.data.pairs import Prediction
 from medsql.model.generation import generate_sql, output_bound, predict
 from medsql.model.lora import add_lora
 
@@ -44,7 +45,7 @@ class Speaks:
 )
 def test_spaces_and_signs_come_back_as_written(sql: str) -> None:
     model: Any = Speaks(sql)
-    assert generate_sql(model, tiny_tokenizer(), batch_of("a", "b"), GREEDY, 9) == [sql, sql]
+    assert generate_sql(model, tiny_tokenizer(), batch_of("a", "b"), GREEDY, 9) == [Prediction(sql)] * 2
 
 
 @pytest.mark.parametrize("decode", [GREEDY, BEAMS])
@@ -54,7 +55,18 @@ def test_outputs_end_at_the_bound_and_do_not_depend_on_the_batch(decode: DecodeS
     together = generate_sql(model, tokenizer, batch_of(*prompts), decode, 6)
     alone = [generate_sql(model, tokenizer, batch_of(prompt), decode, 6)[0] for prompt in prompts]
     assert together == alone
-    assert all(len(sql) <= 6 for sql in together), "a token is a byte here"
+    assert all(len(prediction.sql) <= 6 for prediction in together), "a token is a byte here"
+
+
+def test_an_output_that_does_not_end_within_its_bound_is_said_to_be_truncated() -> None:
+    class Halts(Speaks):
+        def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            ended = torch.cat([self.tokens, torch.zeros(1, 1, dtype=torch.long)], dim=1)  # and padding
+            return torch.cat([ended, self.tokens[:, :1].expand(1, ended.shape[1])])
+
+    model: Any = Halts("ab")
+    first, second = generate_sql(model, tiny_tokenizer(), batch_of("x", "y"), GREEDY, 4)
+    assert first == Prediction("ab") and second == Prediction("aaaa", truncated=True)
 
 
 def test_dropout_is_off_while_generating_and_back_on_after() -> None:
@@ -88,7 +100,8 @@ def test_predictions_come_back_in_the_order_of_the_rows() -> None:
 
     model: Any = Echoes("")
     batches = [batch_of("two", "zero", index=[2, 0]), batch_of("one", index=[1])]
-    assert predict(model, tiny_tokenizer(), batches, GREEDY, 8) == ["zero", "one", "two"]
+    predictions = predict(model, tiny_tokenizer(), batches, GREEDY, 8)
+    assert [prediction.sql for prediction in predictions] == ["zero", "one", "two"]
 
 
 def test_the_bound_is_the_longest_training_target_and_a_margin_unless_set() -> None:

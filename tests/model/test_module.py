@@ -11,6 +11,7 @@ import torch
 from tiny import FULL, PAIRS, TinyRun
 from transformers.trainer_pt_utils import LabelSmoother
 
+from medsql.data.pairs import Prediction
 from medsql.model.module import TrainingError
 from medsql.model.training import fit
 
@@ -64,8 +65,9 @@ def test_generated_sql_is_scored_against_the_gold_query_of_its_row(
 ) -> None:
     """Rows 3, 2 and 1 are generated for; row 2 is answered wrongly, with two of five tokens right."""
 
-    def generated(model: Any, tokenizer: Any, batch: Any, *args: Any) -> list[str]:
-        return ["SELECT FROM x y z" if i == 2 else PAIRS[i].sql.lower() for i in batch["index"].tolist()]
+    def generated(model: Any, tokenizer: Any, batch: Any, *args: Any) -> list[Prediction]:
+        rows = batch["index"].tolist()
+        return [Prediction("SELECT FROM x y z" if i == 2 else PAIRS[i].sql.lower()) for i in rows]
 
     monkeypatch.setattr("medsql.model.module.generate_sql", generated)
     with caplog.at_level("INFO"):
@@ -75,6 +77,10 @@ def test_generated_sql_is_scored_against_the_gold_query_of_its_row(
     assert scores["val/exact_match"] == pytest.approx(2 / 3)
     assert scores["val/token_precision"] == pytest.approx((2 + 2 / 5) / 3)
     assert scores["val/token_recall"] == pytest.approx((2 + 2 / gold) / 3)
+    assert scores["val/logical_form"] == pytest.approx(2 / 3)
+    assert not {"val/execution", "val/valid"} & scores.keys(), (
+        "those gold queries run on no table of MIMICSQL"
+    )
     shown = caplog.text
     assert shown.index(PAIRS[1].question) < shown.index(PAIRS[2].question) < shown.index(PAIRS[3].question)
     assert "predicted: SELECT FROM x y z" in shown

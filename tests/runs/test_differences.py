@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from medsql.data.pairs import Pair
+from medsql.data.pairs import Pair, Prediction
 from medsql.runs.differences import differences, print_differences
 from medsql.runs.folder import Run
 from medsql.runs.predictions import PREDICTIONS, write_predictions
@@ -17,8 +17,8 @@ PAIRS = [Pair(f"flag of {i}?", f'SELECT LAB."FLAG" FROM LAB WHERE LAB."ITEMID" =
 def evaluation(folder, right, digest="rows", pairs=PAIRS):
     """An evaluation that has the first `right` rows right and the others badly wrong."""
     with Run(folder, "evaluate", {}, {}) as run:
-        predictions = [pair.sql if row < right else "nothing" for row, pair in enumerate(pairs)]
-        scores = write_predictions(folder, pairs, predictions, {"split": "test"})
+        predictions = [Prediction(pair.sql if i < right else "nothing") for i, pair in enumerate(pairs)]
+        scores = write_predictions(folder, pairs, predictions, {"split": "test"}, mutated=0)
         run.finish(scored=folder.name, data_sha256=digest, scores=scores)
     return folder
 
@@ -40,7 +40,8 @@ def test_each_later_evaluation_is_tested_against_the_first(three, capsys):
     printed = capsys.readouterr().out
     assert "Difference from base on the same 40 rows" in printed
     tuned, same = lines_of(printed, "tuned"), lines_of(printed, "same")
-    names = {"exact match", "logical form", "valid", "token F1", "token precision", "token recall"}
+    shares = {"exact match", "logical form", "execution", "valid"}
+    names = shares | {"token F1", "token precision", "token recall"}
     assert set(tuned) == set(same) == names
     for name in names:
         assert "+50.0 (+" in tuned[name] and "<0.001" in tuned[name]
@@ -105,6 +106,17 @@ def test_a_score_that_one_of_them_lacks_is_left_out(three):
     assert "exact_match" in differences(*three[:2])
 
 
+def test_rows_that_a_gold_query_cannot_judge_are_no_rows_of_that_score(tmp_path):
+    pairs = [*PAIRS, Pair("beds?", "SELECT B FROM WARD")]
+    one, other = (
+        evaluation(tmp_path / "one", 10, pairs=pairs),
+        evaluation(tmp_path / "other", 30, pairs=pairs),
+    )
+    found = differences(one, other)
+    assert (found["exact_match"].n, found["execution"].n) == (41, 40)
+    assert found["execution"].value == 0.5
+
+
 def test_compare_prints_the_differences_below_its_table(three, tmp_path):
     command = [sys.executable, "-m", "medsql.compare", *(folder.name for folder in three)]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -112,4 +124,4 @@ def test_compare_prints_the_differences_below_its_table(three, tmp_path):
     assert result.stderr == ""
     table, below = result.stdout.split("Difference from base on the same 40 rows")
     assert "exact match %" in table and "tuned" in table
-    assert below.count("<0.001") == 6 and "McNemar" in below
+    assert below.count("<0.001") == 7 and "McNemar" in below
