@@ -13,15 +13,20 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` so that a reader, or a crash, sees the old file or the new one, nothing between.
+    """Write `text` as UTF-8, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader, or a crash, sees the old file or the new one, nothing between.
 
     Raises `OSError` (disk full, no permission); the old file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's own mode lets nobody else read
