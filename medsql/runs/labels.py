@@ -47,13 +47,27 @@ def distinct(names: Sequence[str]) -> list[str]:
     """
     if len(names) < 2:
         return [_cut(name) for name in names]
-    split = [re.split(r"/|,(?![^\[]*\])", name) for name in names]  # a comma in [q,v] separates no parts
+    split = [_parts(name, _depth(names)) for name in names]
     shared = set.intersection(*map(set, split))
     groups = set.intersection(*({part.partition("=")[0] for part in parts if "=" in part} for parts in split))
     # What option a config group has (`experiment=optimized`) is said by the option; a number needs its key.
     groups = {group for group in groups if "." not in group and group != "seed"}
     kept = [[_option(part, groups) for part in parts if part not in shared] for parts in split]
     return [_cut(", ".join(parts) or name) for parts, name in zip(kept, names, strict=True)]
+
+
+def _depth(names: Sequence[str]) -> int:
+    """How many of their last path elements it takes to tell the names apart."""
+    depth = 1
+    while len({tuple(name.split("/")[-depth:]) for name in names}) < len(set(names)):
+        depth += 1
+    return depth
+
+
+def _parts(name: str, depth: int) -> list[str]:
+    """The last path elements, and for the very last, a run's own, its overrides one by one."""
+    *above, own = name.split("/")[-depth:]
+    return [*above, *re.split(r",(?![^\[]*\])", own)]  # a comma in [q,v] separates no overrides
 
 
 def _option(part: str, groups: set[str]) -> str:

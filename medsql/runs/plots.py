@@ -22,6 +22,9 @@ from medsql.runs import published
 MOST_LINES = 8
 """Lines, or markers, that a reader can still tell apart in one plot."""
 
+MOST_LABELS = 5
+"""Curves whose names still find room where they end."""
+
 MOST_ROWS = 20
 """Rows of a dot plot that still fit on a page."""
 
@@ -106,7 +109,7 @@ def loss_curves(training: Sequence[Curve], validation: Sequence[Curve]) -> Figur
     right.set(title="validation")
     _log_numbers(left)
     _steps(left, right)
-    _label_ends(right, validation)
+    _name_curves(figure, right, validation)
     return figure
 
 
@@ -126,9 +129,10 @@ def score_curves(panels: Mapping[str, Sequence[Curve]]) -> Figure:
         axes.set(title=title, ylim=(0, 100))
     grid[0].set_ylabel("validation score, %")
     _steps(*grid)
-    _label_ends(
-        grid[-1], [c._replace(values=[100 * value for value in c.values]) for c in [*panels.values()][-1]]
-    )
+    last = [
+        curve._replace(values=[100 * value for value in curve.values]) for curve in [*panels.values()][-1]
+    ]
+    _name_curves(figure, grid[-1], last)
     return figure
 
 
@@ -166,7 +170,7 @@ def dot_rows(rows: Sequence[str], series: Mapping[str, Sequence[Estimate | None]
     for row in range(1, len(rows)):
         axes.axhline(row - 0.5, color="#e4e4e4", linewidth=0.7)
     _percent_rows(axes, rows, xlabel)
-    figure.legend(loc="outside upper left", ncols=1 if max(map(len, series)) > 24 else min(3, len(series)))
+    _legend(figure, *axes.get_legend_handles_labels())
     return figure
 
 
@@ -222,8 +226,9 @@ def trade_off(panels: Mapping[str, Sequence[Point]], score: str, logarithmic: Se
         else:
             axes.set_xlim(0, 1.15 * max(costs))
     grid[0].set_ylabel(f"{score}, %")
-    handles, names = grid[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(3, len(names)))
+    _legend(
+        figure, *max((axes.get_legend_handles_labels() for axes in grid), key=lambda found: len(found[1]))
+    )
     return figure
 
 
@@ -270,6 +275,14 @@ def _log_numbers(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def _name_curves(figure: Figure, axes: Axes, curves: Sequence[Curve]) -> None:
+    """Few curves are named where they end, more of them above the plot."""
+    if len(curves) <= MOST_LABELS:
+        _label_ends(axes, curves)
+    else:
+        _legend(figure, axes.lines[-len(curves) :], [curve.label for curve in curves])
+
+
 def _label_ends(axes: Axes, curves: Sequence[Curve], colors: Sequence[str] | None = None) -> None:
     """Each curve's name at the right, joined to where it ends; pushed apart where ends lie close together."""
     axes.set_ylim(axes.get_ylim())  # heights below are shares of these limits
@@ -289,7 +302,8 @@ def _label_ends(axes: Axes, curves: Sequence[Curve], colors: Sequence[str] | Non
             arrowprops={
                 "arrowstyle": "-",
                 "color": color,
-                "linewidth": 0.8,
+                "linewidth": 0.6,
+                "linestyle": (0, (2, 2)),  # no part of the curve
                 "relpos": (0, 0.5),  # from the left end of the name
                 "shrinkA": 2,
                 "shrinkB": 4,
@@ -342,6 +356,12 @@ def _dots(
             va="center",
             fontsize=8,
         )
+
+
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Above the plot, in as many columns as the longest name leaves room for."""
+    columns = max(1, min(3, len(labels), 84 // (max(map(len, labels)) + 6)))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def _percent_rows(axes: Axes, rows: Sequence[str], xlabel: str) -> None:

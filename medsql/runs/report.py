@@ -167,7 +167,7 @@ def _title(runs: Records, scored: Records) -> str:
 def _in_short(runs: Records, comparisons: Sequence[Comparison], labels: Mapping[Path, str]) -> Section:
     texts = []
     best = next(iter(runs.items()), None)
-    if best and len(runs) > 1 and best[1].get("objective") is not None:
+    if best and len(runs) > 1 and len(_objectives(runs)) == 1 and best[1].get("objective") is not None:
         metric = best[1].get("settings", {}).get("objective", "its objective")
         first = next(iter(estimates_of(best[1]).items()), None)
         of_test = f"; on {scores_of(best[1])['n']} test rows, {score_label(first[0])} is " if first else ""
@@ -181,13 +181,17 @@ def _in_short(runs: Records, comparisons: Sequence[Comparison], labels: Mapping[
                 texts.append(
                     f"{labels[other]} against {labels[comparison.first]}, {score_label(name)}: "
                     f"{in_points(difference)} points on the same {difference.n} rows, "
-                    f"p {_is(p_value(difference.p))}."
+                    f"p\u00a0{_is(p_value(difference.p))}."
                 )
     return Section("In short", texts[:MOST_LINES])
 
 
+def _objectives(runs: Records) -> set[str]:
+    return {str(record.get("settings", {}).get("objective")) for record in runs.values()}
+
+
 def _is(p: str) -> str:
-    return p.replace("<", "< ") if p.startswith("<") else f"= {p}"
+    return f"<\u00a0{p[1:]}" if p.startswith("<") else f"=\u00a0{p}"
 
 
 def _evaluations(scored: Records, labels: Mapping[Path, str]) -> Section:
@@ -300,11 +304,12 @@ def _settings_that_differ(runs: Records, labels: Mapping[Path, str]) -> list[Tab
     differing = differing_settings(runs)
     if not differing:
         return []
-    rows = [
-        [label, *[_text(differing[key][folder]) for key in differing]]
-        for folder, label in labels.items()
-        if folder in runs
-    ]
+    values = [[_text(found[folder]) for folder in runs] for found in differing.values()]
+    names = [labels[folder] for folder in runs]
+    if len(differing) > len(names):  # a page has more room below than beside
+        rows = [[key, *of_key] for key, of_key in zip(differing, values)]
+        return [Table(["settings that differ", *names], rows)]
+    rows = [[name, *of_run] for name, of_run in zip(names, zip(*values))]
     return [Table(["settings that differ", *differing], rows)]
 
 
@@ -546,6 +551,8 @@ def _doubts(records: Records, labels: Mapping[Path, str]) -> Iterator[str]:
         if record.get("rows_changed_since_training"):
             yield f"{label} may have been scored on rows it was trained on: the data changed in between"
     tested = {folder: record for folder, record in records.items() if record.get("kind") != "evaluate"}
+    if len(_objectives(tested)) > 1:
+        yield "the runs have different objectives: their order says nothing"
     if len(by_rows(tested)) > 1:
         yield "the runs were tested on different rows: their test scores cannot be compared"
 

@@ -51,6 +51,12 @@ def test_names_of_curves_that_end_close_together_do_not_overlap():
     assert not one.overlaps(other)
 
 
+def test_many_curves_are_named_above_the_plot():
+    figure = loss_curves(LOSS * 3, LOSS * 3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"] * 3
+    assert texts(figure.axes[1]) == []
+
+
 def test_scores_are_in_percent_of_all():
     curves = [Curve("a", [1, 2], [0.25, 0.5])]
     for axes in score_curves({"exact match": curves, "token F1": curves}).axes:

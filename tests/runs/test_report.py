@@ -213,7 +213,15 @@ def test_doubtful_runs_are_said_to_be(report, tmp_path):
     page = (report(done, tmp_path / "halted") / "report.html").read_text()
     assert "halted is killed, not finished" in page
     assert "halted ran on changes that are in no commit (0123456789-dirty)" in page
-    assert "done ran on changes" not in page.replace("done ran on changes that are in no commit", "", 1)
+
+
+def test_runs_of_different_objectives_have_no_best(report, tmp_path):
+    other = trained(tmp_path / "other")
+    record = json.loads((other / RECORD).read_text())
+    record["settings"]["objective"] = "val/loss"
+    (other / RECORD).write_text(json.dumps(record))
+    page = (report(trained(tmp_path / "one"), other) / "report.html").read_text()
+    assert "different objectives" in page and "is the best" not in page
 
 
 def test_scores_of_other_rows_are_not_drawn_together(report, tmp_path):
@@ -327,6 +335,7 @@ print(*sorted({"matplotlib", "jinja2", "scipy", "torch"} & set(sys.modules)))
             ["lora.targets=[q,v],seed=1", "lora.targets=[q],seed=1"],
             ["lora.targets=[q,v]", "lora.targets=[q]"],
         ),
+        (["a,b/lora.r=8", "a,b/lora.r=16", "plain"], ["lora.r=8", "lora.r=16", "plain"]),
         (["only"], ["only"]),
     ],
 )
