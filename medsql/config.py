@@ -414,7 +414,17 @@ class EvaluateSettings:
 class CompareSettings:
     """Which folders `python -m medsql.compare` puts side by side: runs, evaluations or sweeps.
 
-    Empty: the newest fine-tuned evaluation and the newest zero-shot one of the same rows.
+    Empty: the newest fine-tuned evaluation and the newest zero-shot one of the same rows. The report lands
+    in `outputs/`, in a folder called `name` or after what is compared.
     """
 
     runs: list[str] = field(default_factory=list)
+    report: bool = True
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        _check(
+            self.report or self.name is None,
+            f"name={self.name} contradicts report=false: the report is what it names",
+        )

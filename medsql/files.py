@@ -13,15 +13,20 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` so that a reader, or a crash, sees the old file or the new one, nothing between.
+    """Write `text` as UTF-8, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader, or a crash, sees the old file or the new one, nothing between.
 
     Raises `OSError` (disk full, no permission); the old file is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's own mode lets nobody else read
@@ -39,11 +44,6 @@ def write_json(path: Path, value: Any) -> None:
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line, atomically."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file that `write_json_lines` wrote. Raises `OSError` and `ValueError`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def content_digest(path: Path) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.table import Table
 
+from medsql.errors import UserError
 from medsql.runs.folder import read_record
+from medsql.runs.labels import score_label
 from medsql.runs.predictions import read_predictions
 from medsql.runs.table import show
 
@@ -24,22 +26,40 @@ METHODS = (
 )
 
 
-def print_differences(folders: Sequence[Path]) -> None:
-    """Of the evaluations that scored the same rows, print how each later one differs from the first."""
-    for first, *others in _by_rows(folders):
-        compared = {other: differences(first, other) for other in others}
-        if any(compared.values()):
-            _print(first, compared)
+class Comparison(NamedTuple):
+    """An evaluation, and how each other one of the same rows differs from it, score by score."""
+
+    first: Path
+    others: dict[Path, dict[str, Difference]]
+
+
+def compare_by_rows(folders: Sequence[Path]) -> list[Comparison]:
+    """Of the evaluations that scored the same rows, each later one against the first."""
+    compared = [
+        Comparison(first, {other: differences(first, other) for other in others})
+        for first, *others in _by_rows(folders)
+    ]
+    return [comparison for comparison in compared if any(comparison.others.values())]
+
+
+def print_differences(comparisons: Sequence[Comparison]) -> None:
+    """A table for each comparison: the differences in points, with intervals and p-values."""
+    for comparison in comparisons:
+        _print(*comparison)
 
 
 def differences(first: Path, second: Path) -> dict[str, Difference]:
     """The second evaluation's scores minus the first's, by name, for every score that both have.
 
-    None, which is logged, where a folder has lost its predictions or holds other rows'.
+    None, which is logged, where a folder's predictions are lost, damaged or of other rows.
     """
     from medsql.metrics.significance import difference  # imports scipy
 
-    before, after = read_predictions(first), read_predictions(second)
+    try:
+        before, after = read_predictions(first), read_predictions(second)
+    except UserError as error:
+        log.warning("%s, nothing is tested", error)
+        return {}
     if not before or [row["sql"] for row in before] != [row["sql"] for row in after]:
         log.warning("%s, %s: predictions.jsonl is missing or of other rows, nothing is tested", first, second)
         return {}
@@ -72,7 +92,9 @@ def _print(first: Path, compared: dict[Path, dict[str, Difference]]) -> None:
     for folder, found in compared.items():
         for place, (name, difference) in enumerate(found.items()):
             scored = _record(folder).get("scored", folder.name)
-            table.add_row("" if place else scored, _label(name), _in_points(difference), _p(difference.p))
+            table.add_row(
+                "" if place else scored, score_label(name), in_points(difference), p_value(difference.p)
+            )
     record = _record(first)
     print(f"\nDifference from {record.get('scored', first.name)} on the same {record['scores']['n']} rows:")
     show(table)
@@ -88,15 +110,12 @@ def _scores(folder: Path) -> list[str]:
     return [name for name, score in recorded.items() if isinstance(score, dict) and "value" in score]
 
 
-def _label(name: str) -> str:
-    return name.replace("_", " ").replace("f1", "F1")
-
-
-def _in_points(difference: Difference) -> str:
+def in_points(difference: Difference) -> str:
     """`+3.0 (-1.2 to +7.1)`, in percentage points."""
     value, low, high = (f"{100 * part:+.1f}" for part in difference[:3])
     return f"{value} ({low} to {high})"
 
 
-def _p(p: float) -> str:
+def p_value(p: float) -> str:
+    """`<0.001`, or three decimals."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"

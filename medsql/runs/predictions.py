@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from medsql.config import MUTATED
 from medsql.data.pairs import Pair, Prediction
-from medsql.files import read_json_lines, write_json, write_json_lines
+from medsql.errors import UserError
+from medsql.files import write_json, write_json_lines
 
 if TYPE_CHECKING:
     from medsql.metrics.execution import Execution
@@ -96,6 +98,19 @@ def values_of(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def read_predictions(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `predictions.jsonl`; none where nothing was scored."""
-    path = folder / PREDICTIONS
-    return read_json_lines(path) if path.exists() else []
+    """The rows of `predictions.jsonl`; none where nothing was scored. Raises what `read_rows` does."""
+    return read_rows(folder / PREDICTIONS)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of `predictions.jsonl` or of a file like it; none where there is none.
+
+    Raises `UserError` where they cannot be read, or are not rows with a question and its SQL.
+    """
+    try:
+        rows = [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
+        if not all(isinstance(row, dict) and {"question", "sql"} <= row.keys() for row in rows):
+            raise ValueError("not rows with a question and its SQL")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())})") from error
+    return rows

@@ -54,6 +54,10 @@ def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small
     assert "zero-shot" in compared.stdout and "outputs/run" in compared.stdout
     assert "cannot be compared" not in compared.stdout
     assert "zero-shot on the same 12 rows:" in compared.stdout
+    *_, last = compared.stdout.splitlines()
+    report = tmp_path / last.removeprefix("report in ")
+    assert report.parent.name == f"compare-{zero_shot.name},{run.name}" and (report.parent / "plots").is_dir()
+    assert "zero-shot" in report.read_text()
     listed = command("compare", "outputs/run", str(run))
     assert listed.returncode == 0, listed.stderr
     assert "1 runs in outputs" in listed.stdout

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from medsql.data.pairs import Pair, Prediction
-from medsql.runs.differences import differences, print_differences
+from medsql.runs.differences import compare_by_rows, differences, print_differences
 from medsql.runs.folder import Run
 from medsql.runs.predictions import PREDICTIONS, write_predictions
 
@@ -36,7 +36,7 @@ def lines_of(printed, scored):
 
 
 def test_each_later_evaluation_is_tested_against_the_first(three, capsys):
-    print_differences(three)
+    print_differences(compare_by_rows(three))
     printed = capsys.readouterr().out
     assert "Difference from base on the same 40 rows" in printed
     tuned, same = lines_of(printed, "tuned"), lines_of(printed, "same")
@@ -63,7 +63,7 @@ def test_the_difference_is_of_rows_and_not_of_scores(tmp_path):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_evaluations_have_no_difference(three, capsys, count):
-    print_differences(three[:count])
+    print_differences(compare_by_rows(three[:count]))
     assert capsys.readouterr().out == ""
 
 
@@ -75,7 +75,7 @@ def test_evaluations_of_other_rows_are_kept_apart(tmp_path, capsys):
         evaluation(tmp_path / "y", 2, digest="others", pairs=PAIRS[:7]),
         evaluation(tmp_path / "z", 2, digest="alone", pairs=PAIRS[:3]),
     ]
-    print_differences(folders)
+    print_differences(compare_by_rows(folders))
     printed = capsys.readouterr().out
     assert re.findall(r"Difference from (\w) on the same (\d+) rows", printed) == [("a", "40"), ("x", "7")]
     assert lines_of(printed, "b") and lines_of(printed, "y")
@@ -85,7 +85,7 @@ def test_evaluations_of_other_rows_are_kept_apart(tmp_path, capsys):
 def test_an_evaluation_that_never_finished_has_no_difference(three, tmp_path, capsys, caplog):
     with Run(tmp_path / "halted", "evaluate", {}, {}) as run:
         run.note(data_sha256="rows", scored="halted")
-    print_differences([three[0], tmp_path / "halted"])
+    print_differences(compare_by_rows([three[0], tmp_path / "halted"]))
     assert capsys.readouterr().out == "" and caplog.text == ""
 
 
@@ -94,7 +94,7 @@ def test_predictions_that_are_gone_are_said_to_be(three, capsys, caplog, damage)
     file = three[1] / PREDICTIONS
     lines = file.read_text().splitlines(keepends=True)
     file.unlink() if damage == "missing" else file.write_text("".join(lines[:-1]))
-    print_differences(three[:2])
+    print_differences(compare_by_rows(three[:2]))
     assert capsys.readouterr().out == ""
     assert "nothing is tested" in caplog.text
 

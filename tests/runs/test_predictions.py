@@ -5,8 +5,7 @@ import sys
 
 from medsql.config import SCORES
 from medsql.data.pairs import Pair, Prediction
-from medsql.files import read_json_lines
-from medsql.runs.predictions import ERRORS, read_predictions, values_of, write_predictions
+from medsql.runs.predictions import ERRORS, read_predictions, read_rows, values_of, write_predictions
 
 PAIRS = [Pair("which fluid?", "SELECT LAB.FLUID FROM LAB"), Pair("which flag?", "SELECT LAB.FLAG FROM LAB")]
 
@@ -32,7 +31,7 @@ def test_each_row_says_what_it_scored_and_how_it_ended(tmp_path):
 
 def test_wrong_rows_have_their_patterns_and_a_file_of_their_own(tmp_path):
     metrics = write(tmp_path, [RIGHT[0], Prediction("SELECT LAB.ITEMID FROM LAB")])
-    (wrong,) = read_json_lines(tmp_path / ERRORS)
+    (wrong,) = read_rows(tmp_path / ERRORS)
     assert (wrong["index"], wrong["patterns"]) == (1, ["wrong column"])
     assert [row["patterns"] for row in read_predictions(tmp_path)] == [[], ["wrong column"]]
     assert metrics["errors"]["wrong"] == metrics["errors"]["patterns"]["wrong column"]["count"] == 1
