@@ -46,7 +46,7 @@ def _compare(prompt: str) -> Comparison:
     materials = _materials(prompt, STEPS[prompt], "data.validation_rows=1")  # one is always validated
     remark = _same_loss(prompt)
     say(f"{what}: {remark}")
-    figures = alternate(what, lambda: _medsql(materials)[0], lambda: _report(materials)[0], PAIRS)
+    figures = alternate(what, lambda: timed(materials)[0], lambda: _report(materials)[0], PAIRS)
     return Comparison(what, "Seq2SeqTrainer", "examples/s", figures, remark)
 
 
@@ -61,7 +61,7 @@ def _same_loss(prompt: str) -> str:
         _materials(prompt, CHECKED_STEPS, "lora.dropout=0", "data.validation_rows=32")
     )
     before = _loss(materials.model(), materials)
-    medsql, report = (_loss(side(materials)[1], materials) for side in (_medsql, _report))
+    medsql, report = (_loss(side(materials)[1], materials) for side in (timed, _report))
     difference = abs(medsql - report) / report
     losses = f"loss {before:.4f} → {medsql:.5f} and {report:.5f}"
     agree = "agree" if difference <= TOLERANCE else "DIFFER"
@@ -119,7 +119,8 @@ class _TransformersLaps(TrainerCallback):
         self.watch.lap(state.global_step)
 
 
-def _medsql(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+def timed(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+    """Train with medsql's loop: examples a second, and the model."""
     watch, model = Stopwatch(), materials.model()
     with TemporaryDirectory() as folder:
         train(materials, model, Path(folder), _LightningLaps(watch))

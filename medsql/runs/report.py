@@ -220,14 +220,18 @@ def _score_row(label: str, record: dict[str, Any], names: Sequence[str]) -> list
 
 
 def _mutants(records: Records, labels: Mapping[Path, str]) -> Iterator[str]:
-    """How far equal results can be trusted to mean equal queries."""
+    """How far equal results can be trusted to mean equal queries: one sentence for the same gold queries."""
+    said: dict[str, list[str]] = {}
     for folder, record in records.items():
         mutants = scores_of(record).get("mutants")
         if isinstance(mutants, dict) and has_interval(mutants.get("told_apart")):
-            yield (
-                f"{labels[folder]}: of {mutants.get('n', '?')} gold queries altered on purpose, execution "
-                f"told {in_percent(as_estimate(mutants['told_apart']))} % apart from the originals."
+            share = in_percent(as_estimate(mutants["told_apart"]))
+            sentence = (
+                f"execution tells {share} % of {mutants['mutants']:,} queries that differ in one place from "
+                f"the {mutants['queries']} gold queries they were made of."
             )
+            said.setdefault(sentence, []).append(labels[folder])
+    return (f"{', '.join(names)}: {sentence}" for sentence, names in said.items())
 
 
 def _score_plot(group: Records, labels: Mapping[Path, str], name: str) -> Plot:

@@ -178,9 +178,10 @@ def test_errors_are_shown_with_at_most_three_examples_of_each(report, tmp_path):
 
 
 def test_how_well_execution_tells_queries_apart_is_one_sentence(report, tmp_path):
-    folder = evaluated(tmp_path / "a", 10, mutants={"told_apart": score(0.8), "n": 77})
-    page = (report(folder) / "report.html").read_text()
-    assert "of 77 gold queries altered on purpose, execution told 80.0 (70.0–90.0) %" in page
+    mutants = {"told_apart": score(0.8), "queries": 20, "mutants": 1077}
+    folders = [evaluated(tmp_path / name, 10, mutants=mutants) for name in ("a", "b")]
+    page = (report(*folders) / "report.html").read_text()
+    assert page.count("a, b: execution tells 80.0 (70.0–90.0) % of 1,077 queries") == 1
 
 
 @pytest.mark.parametrize(
