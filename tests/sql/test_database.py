@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hostile_queries import COUNT, EVERYTHING, HOSTILE
 
 from medsql.data.hospital import synthetic_splits
 from medsql.data.hospital.cohort import Tables, generate_tables, in_memory, write_cohort
@@ -18,148 +19,8 @@ from medsql.errors import UserError
 from medsql.sql.database import HEAP_BYTES, Limits, Sandbox
 from medsql.sql.schema import TABLES
 
-LONG = "'" + "a" * 9_000 + "'"
-COUNT = "SELECT COUNT(*) FROM "
-EVERYTHING = ", ".join(TABLES)
-DOUBLING = ", ".join(
-    f"c{i} AS (SELECT * FROM c{i - 1} UNION ALL SELECT * FROM c{i - 1})" for i in range(1, 40)
-)
+QUERIES = {sql: verdict for group in HOSTILE.values() for sql, verdict in group.items()}
 
-# One group per way of doing harm; each query with the verdict it has to end with.
-HOSTILE = {
-    # other statements than SELECT
-    "ATTACH DATABASE '/tmp/stolen.db' AS stolen": "forbidden: ATTACH",
-    "DETACH DATABASE main": "forbidden: DETACH",
-    "PRAGMA query_only = OFF": "forbidden: PRAGMA",
-    "pragma writable_schema=1": "forbidden: PRAGMA",
-    "DROP TABLE LAB": "forbidden: DROP",
-    "/* SELECT */ DROP TABLE LAB": "forbidden: DROP",
-    "-- SELECT\nDELETE FROM LAB": "forbidden: DELETE",
-    ";;INSERT INTO LAB SELECT * FROM LAB": "forbidden: INSERT",
-    "REPLACE INTO LAB SELECT * FROM LAB": "forbidden: REPLACE",
-    'UPDATE LAB SET "FLUID" = "Blood"': "forbidden: UPDATE",
-    "CREATE TEMP TABLE t AS SELECT * FROM LAB": "forbidden: CREATE",
-    "CREATE VIRTUAL TABLE t USING fts5(x)": "forbidden: CREATE",
-    "ALTER TABLE LAB RENAME TO BAL": "forbidden: ALTER",
-    "VACUUM INTO '/tmp/copy.db'": "forbidden: VACUUM",
-    "REINDEX": "forbidden: REINDEX",
-    "ANALYZE": "forbidden: ANALYZE",
-    "BEGIN EXCLUSIVE": "forbidden: BEGIN",
-    "SAVEPOINT s": "forbidden: SAVEPOINT",
-    "EXPLAIN SELECT * FROM LAB": "forbidden: EXPLAIN",
-    "EXPLAIN QUERY PLAN SELECT * FROM LAB": "forbidden: EXPLAIN",
-    "SELECT 1; DROP TABLE LAB": "forbidden: several statements",
-    "SELECT 1; SELECT 2": "forbidden: several statements",
-    "SELECT 1 /* ; */ ; /* ' */ DELETE FROM LAB": "forbidden: several statements",
-    # writes that do not begin with their own word
-    "WITH x AS (SELECT 1) INSERT INTO LAB SELECT * FROM LAB": "forbidden: INSERT",
-    "WITH x AS (SELECT 1) REPLACE INTO LAB SELECT * FROM LAB": "forbidden: INSERT",
-    "WITH x AS (SELECT 1) UPDATE LAB SET FLUID = 'Blood'": "forbidden: UPDATE",
-    "WITH x AS (SELECT 1) DELETE FROM LAB": "forbidden: DELETE",
-    # reading anything but the tables
-    "SELECT sql FROM sqlite_master": "forbidden: READ sqlite_master",
-    COUNT + "sqlite_master": "forbidden: READ sqlite_master",
-    "SELECT * FROM sqlite_temp_master": "forbidden: READ sqlite_temp_master",
-    "WITH LAB AS (SELECT * FROM sqlite_master) SELECT * FROM LAB": "forbidden: READ sqlite_master",
-    "SELECT 1 FROM LAB WHERE EXISTS (SELECT 1 FROM main.sqlite_master)": "forbidden: READ sqlite_master",
-    "SELECT rowid FROM LAB": "forbidden: READ LAB.ROWID",
-    "SELECT * FROM pragma_database_list": "forbidden: VIRTUAL TABLE",
-    COUNT + "pragma_table_info('LAB')": "forbidden: VIRTUAL TABLE",
-    "SELECT value FROM json_each('[1, 2]')": "forbidden: VIRTUAL TABLE",
-    # files, code and allocations by function
-    "SELECT load_extension('/tmp/evil.so')": "forbidden: FUNCTION load_extension",
-    "SELECT readfile('/etc/passwd')": "forbidden: FUNCTION readfile",
-    "SELECT writefile('/tmp/x', FLUID) FROM LAB": "forbidden: FUNCTION writefile",
-    "SELECT edit('x', 'vi')": "forbidden: FUNCTION edit",
-    "SELECT randomblob(1000000000)": "forbidden: FUNCTION randomblob",
-    "SELECT length(zeroblob(1000000000))": "forbidden: FUNCTION zeroblob",
-    "SELECT printf('%1000000000d', 1)": "forbidden: FUNCTION printf",
-    "SELECT hex(hex(hex(FLUID))) FROM LAB": "forbidden: FUNCTION hex",
-    "SELECT replace(replace(FLUID, '', 'aa'), 'a', 'aaaaaaaa') FROM LAB": "forbidden: FUNCTION replace",
-    "SELECT instr(a, b) FROM (SELECT 'aaaa' a, 'aab' b)": "forbidden: FUNCTION instr",
-    "SELECT 'a' REGEXP '(a+)+$'": "forbidden: FUNCTION REGEXP",
-    "SELECT 1 FROM LAB WHERE LABEL MATCH 'x'": "forbidden: FUNCTION match",
-    f"SELECT 1 FROM LAB WHERE LABEL GLOB '{'*a' * 4_000}'": "forbidden: FUNCTION glob",
-    "SELECT sqlite_compileoption_get(1)": "forbidden: FUNCTION sqlite_compileoption_get",
-    # never ending
-    "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT x FROM t": "too many rows",
-    "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT MAX(x) FROM t": "timed out",
-    "WITH RECURSIVE t(x) AS (SELECT 1 UNION SELECT -x FROM t) SELECT 1 FROM t, t a WHERE 0": "ok",
-    COUNT + EVERYTHING: "timed out",
-    f"SELECT * FROM {EVERYTHING} ORDER BY LABEL, DRUG": "timed out",
-    f"SELECT MAX(DRUG) FROM {EVERYTHING} GROUP BY LABEL, DOB": "timed out",
-    COUNT + ", ".join(f"LAB l{i}" for i in range(64)): "timed out",
-    COUNT + "LAB a, LAB b, LAB c WHERE a.LABEL || b.LABEL || c.LABEL LIKE '" + "%_" * 90 + "!'": "timed out",
-    "SELECT (SELECT COUNT(*) FROM LAB b, LAB c WHERE c.LABEL > a.LABEL) FROM LAB a": "timed out",
-    # too many rows, too much memory, too large a value
-    "SELECT 1 FROM LAB a, LAB b": "too many rows",
-    f"SELECT {LONG} FROM LAB a, LAB b": "too large",
-    f"SELECT {LONG} || a.LABEL FROM LAB a, LAB b, LAB c ORDER BY 1": "too much memory",
-    f"{COUNT}(SELECT DISTINCT {LONG} || a.CHARTTIME || b.CHARTTIME FROM LAB a, LAB b)": "too much memory",
-    f"WITH RECURSIVE t(i, x) AS (SELECT 1, {LONG} UNION SELECT i + 1, x FROM t) {COUNT} t": "too much memory",
-    f"WITH c0 AS (SELECT 1 UNION ALL SELECT 2), {DOUBLING} {COUNT} c39": "too much memory",
-    "WITH RECURSIVE t(x) AS (SELECT 'aa' UNION ALL SELECT x || x FROM t) SELECT x FROM t": "too large",
-    "SELECT GROUP_CONCAT(a.LABEL || b.LABEL) FROM LAB a, LAB b": "too large",
-    f"SELECT strftime('{'%J' * 4_000}', CHARTTIME) FROM LAB": "too large",
-    f"SELECT {LONG} || {LONG[:900]}'": "ok",
-    # too large a query
-    "SELECT '" + "a" * 10_000_000 + "'": "too large",
-    f"SELECT 1 FROM LAB WHERE LABEL LIKE '{'%a' * 200}b'": "too large",
-    "SELECT " + "(" * 4_000 + "1" + ")" * 4_000: "too large",
-    "SELECT * FROM " + "(SELECT * FROM " * 500 + "LAB" + ")" * 500: "too large",
-    "SELECT " + "CASE WHEN 1 THEN " * 300 + "1" + " END" * 300: "too large",
-    "SELECT " + "||".join(["'a'"] * 500): "too large",
-    "SELECT 1" + " UNION SELECT 1" * 30: "too large",
-    "SELECT " + ", ".join(["*"] * 20) + " FROM DEMOGRAPHIC": "too large",
-    "SELECT MAX(1, 2, 3, 4, 5, 6, 7, 8, 9)": "too large",
-    COUNT + ", ".join(f"LAB l{i}" for i in range(65)): "too large",
-    # no SQL
-    "": "syntax error",
-    " \n;; ; ": "syntax error",
-    "-- nothing": "syntax error",
-    "/* never closed": "syntax error",
-    "How many patients died?": "syntax error",
-    "SELECT": "syntax error",
-    'SELECT LAB."FLUID" FROM LAB WHERE': "syntax error",
-    'SELECT LAB."FLUID FROM LAB': "syntax error",
-    "SELECT 'never closed FROM LAB": "syntax error",
-    "SELECT [never closed FROM LAB": "syntax error",
-    f"SELECT 1 SELECT{'x' * 5_000} SELECT": "syntax error",
-    "SELECT 1\0; DROP TABLE LAB": "syntax error",
-    "SELECT '\udcff'": "syntax error",
-    "<pad> <extra_id_0> ▁SELECT": "syntax error",
-    # wrong names, whatever they are quoted with
-    'SELECT "NO_SUCH" FROM LAB': "unknown column NO_SUCH",
-    'SELECT LAB."NO_SUCH" FROM LAB': "unknown column LAB.NO_SUCH",
-    'SELECT 1 FROM LAB WHERE "NO_SUCH" = "Blood"': "unknown column NO_SUCH",
-    'SELECT COUNT(DISTINCT "NO_SUCH") FROM LAB': "unknown column NO_SUCH",
-    'SELECT 1 FROM LAB GROUP BY "NO_SUCH"': "unknown column NO_SUCH",
-    'SELECT 1 FROM LAB ORDER BY "NO_SUCH"': "unknown column NO_SUCH",
-    'SELECT 1 FROM LAB WHERE FLUID IN ("Blood", NO_SUCH)': "unknown column Blood",
-    'SELECT "it`s" FROM LAB': "unknown column it`s",
-    'SELECT "" FROM LAB': 'unknown column ""',
-    'SELECT /* " */ "NO_SUCH" FROM LAB -- "': "unknown column NO_SUCH",
-    "SELECT [NO_SUCH] FROM LAB": "unknown column NO_SUCH",
-    "SELECT NO_SUCH FROM LAB": "unknown column NO_SUCH",
-    'SELECT DIAGNOSES."FLUID" FROM DIAGNOSES': "unknown column DIAGNOSES.FLUID",
-    'SELECT LAB."FLUID" FROM DIAGNOSES': "unknown column LAB.FLUID",
-    "SELECT * FROM PATIENTS": "unknown table PATIENTS",
-    'SELECT * FROM "NO SUCH"': "unknown table NO SUCH",
-    "SELECT * FROM elsewhere.LAB": "unknown table elsewhere.LAB",
-    "SELECT HADM_ID FROM LAB, DIAGNOSES": "ambiguous column HADM_ID",
-    f"SELECT {'X' * 5_000} FROM LAB": "unknown column " + "X" * 60,
-    # other faults
-    "SELECT * FROM LAB WHERE FLUID = ?": "invalid",
-    "SELECT :x": "invalid",
-    "SELECT 1 FROM LAB WHERE COUNT(*) > 1": "invalid",
-    "SELECT 1 UNION SELECT 1, 2": "invalid",
-    "SELECT SUM(9223372036854775807) FROM LAB": "invalid",
-    "SELECT ABS(-9223372036854775807 - 1)": "invalid",
-    "SELECT CAST(x'ff' AS TEXT)": "invalid",
-    "SELECT * FROM LAB LIMIT 'all'": "invalid",
-}
-
-# Enough for every honest query below, and soon used up.
 TIGHT = Limits(steps=3_000_000, rows=20_000, result_bytes=4 * 2**20)
 
 FROM_ANOTHER_PROCESS = """
@@ -194,7 +55,7 @@ def sandbox(cohort: Path) -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.mark.parametrize(("sql", "verdict"), HOSTILE.items(), ids=map(short, HOSTILE))
+@pytest.mark.parametrize(("sql", "verdict"), QUERIES.items(), ids=map(short, QUERIES))
 def test_a_hostile_query_ends_soon_and_with_its_verdict(sandbox: Sandbox, sql: str, verdict: str) -> None:
     start = time.perf_counter()
     result = sandbox.run(sql)
@@ -208,22 +69,22 @@ def test_a_hostile_query_ends_soon_and_with_its_verdict(sandbox: Sandbox, sql: s
 
 
 def test_hostile_queries_are_many_and_few_of_them_pass() -> None:
-    assert len(HOSTILE) >= 60
-    assert sum(verdict == "ok" for verdict in HOSTILE.values()) <= 2
+    assert len(QUERIES) >= 60
+    assert sum(verdict == "ok" for verdict in QUERIES.values()) <= 2
 
 
 def test_a_process_survives_all_of_them_within_its_memory_and_the_file_stays_as_it_is(cohort: Path) -> None:
     before, listing = cohort.read_bytes(), sorted(cohort.parent.iterdir())
     ran = subprocess.run(
         [sys.executable, "-c", FROM_ANOTHER_PROCESS, str(cohort)],
-        input=json.dumps(list(HOSTILE)),
+        input=json.dumps(list(QUERIES)),
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert ran.returncode == 0, ran.stderr
     verdicts, peak = json.loads(ran.stdout)
-    assert [(s, v) for s, v in zip(HOSTILE, verdicts) if v != HOSTILE[s]] == []
+    assert [(s, v) for s, v in zip(QUERIES, verdicts) if v != QUERIES[s]] == []
     assert peak < HEAP_BYTES + 256 * 2**20
     assert cohort.read_bytes() == before
     assert sorted(cohort.parent.iterdir()) == listing, "no journal, no copy"
@@ -334,7 +195,7 @@ def test_a_database_in_memory_keeps_its_rows_whatever_is_run(tables: Tables) -> 
     connection.execute("DELETE FROM DEMOGRAPHIC WHERE HADM_ID = (SELECT MIN(HADM_ID) FROM DEMOGRAPHIC)")
     assert connection.in_transaction, "the caller has not committed"
     with closing(Sandbox(connection, limits=TIGHT)) as sandbox:
-        for sql in HOSTILE:
+        for sql in QUERIES:
             sandbox.run(sql)
         counted = [sandbox.run(COUNT + table).rows for table in TABLES]
         expected = {table: len(rows) - (table == "DEMOGRAPHIC") for table, rows in tables.items()}
@@ -345,7 +206,7 @@ def test_a_file_opened_by_the_caller_for_writing_cannot_be_written(cohort: Path,
     copy = tmp_path / "copy.db"
     copy.write_bytes(cohort.read_bytes())
     with closing(Sandbox(sqlite3.connect(copy), limits=TIGHT)) as sandbox:
-        for sql in HOSTILE:
+        for sql in QUERIES:
             sandbox.run(sql)
     assert copy.read_bytes() == cohort.read_bytes()
 
