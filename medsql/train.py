@@ -7,7 +7,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from medsql.config import TrainSettings
+from medsql.config import SettingsError, TrainSettings
+from medsql.data.pairs import Pair
 from medsql.door import door
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
@@ -43,6 +44,7 @@ def train(settings: TrainSettings, run: Run) -> float:
     from medsql.model.training import autocast, build_trainer, fit, hardware_record
 
     splits = load_splits(settings.data)
+    _check_judged(settings, splits.validation)
     backbone = load_backbone(settings.model)
     tokenizer = backbone.tokenizer
     tokenized = tokenize_splits(splits, tokenizer, settings.data)
@@ -105,6 +107,23 @@ def train(settings: TrainSettings, run: Run) -> float:
         )
     log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], run.folder)
     return validation[settings.objective]
+
+
+def _check_judged(settings: TrainSettings, pairs: list[Pair]) -> None:
+    """Raises `SettingsError` where a score is asked for that no gold query in `pairs` can judge."""
+    from medsql.metrics.scores import verdict
+
+    for key, metric in (
+        ("objective", settings.objective),
+        ("checkpoint.monitor", settings.checkpoint.monitor),
+    ):
+        if metric in ("val/execution", "val/valid"):
+            verdicts = {verdict(pair.sql) for pair in pairs[: settings.validation.generate_rows]}
+            if "ok" not in verdicts:
+                raise SettingsError(
+                    f"{key}={metric}: no gold query of the validation rows runs on MIMICSQL's tables "
+                    f"({min(verdicts)}), so it cannot be judged; choose another"
+                )
 
 
 if __name__ == "__main__":

@@ -38,13 +38,15 @@ def test_a_run_is_a_folder_that_says_everything_about_it(finished, checkpoint):
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     validated = [int(row["step"]) for row in rows if row["val/loss"]]
     assert validated == list(range(5, 65, 5))
-    assert all(row[metric] for row in rows if row["val/loss"] for metric in VALIDATION_METRICS)
+    unjudged = {"val/execution", "val/valid"}  # gold itself does not run on MIMICSQL's tables
+    filled = {metric for row in rows if row["val/loss"] for metric in VALIDATION_METRICS if row[metric]}
+    assert filled == set(VALIDATION_METRICS) - unjudged
 
     predictions = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     assert [row["index"] for row in predictions] == list(range(12))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["n"] == 12
-    for score in ("exact_match", "logical_form", "valid", "token_f1", "token_precision", "token_recall"):
+    for score in ("exact_match", "logical_form", "token_f1", "token_precision", "token_recall"):
         assert metrics[score]["low"] <= metrics[score]["value"] <= metrics[score]["high"]
     assert metrics["exact_match"]["value"] == sum(row["exact_match"] for row in predictions) / 12
 
@@ -173,6 +175,7 @@ def test_a_full_disk_is_said_in_one_line_and_nothing_is_lost(command, training, 
         (["model.checkpoint=/nowhere", "model.fallbacks=[/nor/here]"], "/nor/here"),
         (["lora.targets=[nonsense]"], "nonsense"),
         (["trainer=gpu"], "GPU"),
+        (["checkpoint.monitor=val/valid"], "runs on MIMICSQL's tables (unknown table W)"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(command, training, overrides, says):
