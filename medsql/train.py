@@ -111,7 +111,7 @@ def train(settings: TrainSettings, run: Run) -> float:
 
 def _check_judged(settings: TrainSettings, pairs: list[Pair]) -> None:
     """Raises `SettingsError` where a score is asked for that no gold query in `pairs` can judge."""
-    from medsql.metrics.scores import verdict
+    from medsql.metrics.execution import verdict
 
     for key, metric in (
         ("objective", settings.objective),

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
+from sqlglot import exp
+
+from medsql.metrics.logical import logical_form
 from medsql.sql.database import Limits, Result, Sandbox, Value
-from medsql.sql.logical_form import normal_form
 from medsql.sql.parsing import parse_query
 from medsql.sql.suite import suite
+
+
+@cache
+def _schema() -> Sandbox:
+    """MIMICSQL's tables without a row: what names only them and their columns runs there."""
+    return Sandbox.empty()
+
+
+def verdict(sql: str) -> str:
+    """How a query ends on MIMICSQL's schema: `ok`, `unknown column X`, … (`medsql.sql.database.Result`)."""
+    return _schema().run(sql).verdict
 
 
 class Execution:
@@ -28,66 +42,64 @@ class Execution:
         self.database = database
         limits = Limits(seconds=seconds, steps=10**12)  # a real table has millions of rows
         self._file = None if database is None else Sandbox(database, limits=limits)
-        self._schema = Sandbox.empty()
         self.of_gold: Counter[str] = Counter()
         """How many gold queries did not run, by verdict, and how many found nothing (`empty`)."""
 
     def __call__(self, prediction: str, gold: str) -> bool | None:
         """Whether both run and give the same result on every database.
 
-        None where the gold query cannot tell: it does not run, or finds nothing on any database of its
-        suite. On a file, where one database is all there is, nothing equals nothing; it is counted.
+        None where the gold query cannot tell: it does not run, or finds nothing on any database, where
+        any query that finds nothing would agree with it. Both are counted.
         """
+        query = Gold(gold)
         agreed, found = True, False
         for database in self._databases(gold):
             wanted = database.run(gold)
             if not wanted.ok:
                 self.of_gold[wanted.verdict] += 1
                 return None
-            found = found or not _says_nothing(wanted)
-            agreed = agreed and same_result(database.run(prediction), wanted, _is_ordered(gold))
-            if found and (not agreed or _same_form(prediction, gold)):
+            found = found or query.finds_something(wanted)
+            agreed = agreed and query.same_result(database.run(prediction), wanted)
+            if found and (not agreed or logical_form(prediction, gold)):
                 break  # nothing that follows can change the answer
         if not found:
             self.of_gold["empty"] += 1
-        return agreed if found or self._file else None
+        return agreed if found else None
 
     def _databases(self, gold: str) -> Iterator[Sandbox]:
         if self._file is not None:
             yield self._file
-        elif not self._schema.run(gold).ok:
-            yield self._schema  # where its verdict is found
+        elif not _schema().run(gold).ok:
+            yield _schema()  # where its verdict is found
         else:
             for database in suite(gold):
                 with closing(database):
                     yield database
 
 
-def same_result(one: Result, other: Result, in_order: bool) -> bool:
-    """Whether both ran and gave the same rows, each as often, and in the same order where that counts.
+class Gold:
+    """What of a gold query decides how results are compared with its own."""
 
-    Columns count by their place, not by their names. Numbers are alike to nine digits, since a sum of
-    floats depends on the order of rows.
-    """
-    if not (one.ok and other.ok) or len(one.columns) != len(other.columns):
-        return False
-    first, second = ([tuple(map(_rounded, row)) for row in result.rows] for result in (one, other))
-    return first == second if in_order else Counter(first) == Counter(second)
+    def __init__(self, sql: str) -> None:
+        query = parse_query(sql)
+        self._ordered = query is not None and query.args.get("order") is not None
+        self._counts = query is not None and query.find(exp.Count, exp.Sum) is not None
 
+    def same_result(self, result: Result, wanted: Result) -> bool:
+        """Whether both ran and gave the same rows, each as often, and in order where the query orders.
 
-def _is_ordered(sql: str) -> bool:
-    query = parse_query(sql)
-    return query is not None and query.args.get("order") is not None
+        Columns count by their place, not by their names, and a row of NULL is not no row. Numbers are
+        alike to nine digits, since a sum of floats depends on the order of rows.
+        """
+        if not (result.ok and wanted.ok) or len(result.columns) != len(wanted.columns):
+            return False
+        ours, theirs = ([tuple(map(_rounded, row)) for row in each.rows] for each in (result, wanted))
+        return ours == theirs if self._ordered else Counter(ours) == Counter(theirs)
 
-
-def _same_form(one: str, other: str) -> bool:
-    form = normal_form(one)
-    return form is not None and form == normal_form(other)
-
-
-def _says_nothing(result: Result) -> bool:
-    """Whether there is no row, or only NULL and the 0 of a count."""
-    return all(value in (None, 0) for row in result.rows for value in row)
+    def finds_something(self, result: Result) -> bool:
+        """Whether there is more than no row, NULL and the 0 of a count."""
+        nothing: tuple[Value, ...] = (None, 0) if self._counts else (None,)
+        return any(value not in nothing for row in result.rows for value in row)
 
 
 def _rounded(value: Value) -> Value:

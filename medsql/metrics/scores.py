@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from medsql.data.pairs import Pair
-from medsql.metrics.execution import Execution
+from medsql.metrics.execution import Execution, verdict
 from medsql.metrics.intervals import Estimate, mean, share
 from medsql.metrics.logical import logical_form
 from medsql.metrics.text import exact_match, token_overlap
-from medsql.sql.database import Sandbox
 
 Score = bool | float | None
 """A verdict, which adds up to a share, or a degree from 0 to 1; None where the gold query cannot judge."""
-
-
-@cache
-def _schema() -> Sandbox:
-    """MIMICSQL's tables without a row: what names only them and their columns runs there."""
-    return Sandbox.empty()
-
-
-def verdict(sql: str) -> str:
-    """How a query ends on MIMICSQL's schema: `ok`, `unknown column X`, … (`medsql.sql.database.Result`)."""
-    return _schema().run(sql).verdict
 
 
 def row_scores(prediction: str, gold: str, execution: Execution) -> dict[str, Score]:

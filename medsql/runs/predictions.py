@@ -47,8 +47,8 @@ def write_predictions(
         return facts | {"n": 0}
     # They import scipy and sqlglot, which a door must not wait for.
     from medsql.metrics.errors import error_patterns, summarize
-    from medsql.metrics.execution import Execution
-    from medsql.metrics.scores import score, score_rows, verdict
+    from medsql.metrics.execution import Execution, verdict
+    from medsql.metrics.scores import score, score_rows
     from medsql.metrics.sharpness import sharpness
 
     execution = execution or Execution()

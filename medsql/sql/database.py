@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medsql.errors import UserError
-from medsql.sql.dialect import to_sqlite
+from medsql.sql.dialect import LONGEST_SQL, to_sqlite
 from medsql.sql.schema import TABLES
 
 Value = str | int | float | bytes | None
@@ -81,7 +81,6 @@ SQLite takes such a limit for the whole process only, and for good. Sums, sorts 
 far less than this.
 """
 
-_SQL_BYTES = 10_000
 _VALUE_BYTES = 16_384
 _STEPS_BETWEEN_CHECKS = 200
 
@@ -89,7 +88,7 @@ _STEPS_BETWEEN_CHECKS = 200
 # proportional to value times pattern.
 _SQLITE_LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: _VALUE_BYTES,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 2 * _SQL_BYTES,  # quoting by other means may lengthen a query
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 2 * LONGEST_SQL,  # quoting by other means may lengthen a query
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 200,
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 20,
@@ -313,8 +312,8 @@ def _prepared(sql: str) -> str:
         raise _Stopped("syntax error", "a lone surrogate") from None
     if "\0" in sql:
         raise _Stopped("syntax error", "a null character")
-    if size > _SQL_BYTES:
-        raise _Stopped("too large", f"{size:,} bytes of SQL, more than {_SQL_BYTES:,}")
+    if size > LONGEST_SQL:
+        raise _Stopped("too large", f"{size:,} bytes of SQL, more than {LONGEST_SQL:,}")
     sql = _TOKEN.sub(lambda match: " " if match["comment"] else match[0], sql).strip(" \t\r\n\f;")
     if _STATEMENT.fullmatch(word := re.split(r"\W", sql, maxsplit=1)[0].upper()):
         raise _Stopped(f"forbidden: {word}", "only SELECT is let through")

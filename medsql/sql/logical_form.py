@@ -8,6 +8,7 @@ letter, columns and their order, operators, aggregates, DISTINCT, ORDER BY, LIMI
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -22,7 +23,7 @@ def normal_form(sql: str) -> str | None:
     """The normal form of a query in MIMICSQL's dialect; `None` where `sql` is not one SELECT that parses.
 
     A quoted number and a bare one are alike, since a comparison with a column converts either to the
-    column's type: `"5"` is 5, but neither 5.0 nor 05. The order of joined tables counts for
+    column's type: `"5"` is 5, but not "5.0" or "05", other texts. The order of joined tables counts for
     `SELECT *`, whose columns follow it. What SQLite would reject as syntax does not parse.
     """
     query = parse_query(sql)
@@ -56,13 +57,19 @@ def _sorted(forms: Iterable[str]) -> str:
 
 
 def _literal(literal: exp.Literal) -> str:
-    return f"literal({literal.this!r})"
+    return f"literal({literal.this!r})" if literal.is_string else _number(literal.this)
+
+
+def _number(text: str) -> str:
+    """A bare number is alike to the same in quotes, unless SQLite writes it otherwise: 0389 is 389."""
+    number = float(text) if re.search("[.eE]", text) else int(text)
+    return f"literal({text!r})" if str(number) == text else f"number({number!r})"
 
 
 def _negative(node: exp.Neg) -> str:
     number = node.this
     is_number = isinstance(number, exp.Literal) and not number.is_string
-    return f"literal({'-' + number.this!r})" if is_number else _plain(node)
+    return _number(f"-{number.this}") if is_number else _plain(node)
 
 
 def _identifier(identifier: exp.Identifier) -> str:

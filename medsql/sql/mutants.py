@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import operator
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from sqlglot import exp
 
@@ -31,10 +33,13 @@ AGGREGATES = (exp.Count, exp.Avg, exp.Min, exp.Max, exp.Sum)
 COLUMNS_TRIED = 3
 """Other columns of its table that each column gives way to, drawn at random."""
 
+MOST_MUTANTS = 100
+"""Of a query that has more, so many are drawn at random; MIMICSQL's have some thirty."""
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """`kind` is the place that differs: operator, column, value, condition or aggregate."""
+    """`kind` is the place that differs: operator, column, value, condition, aggregate or join."""
 
     kind: str
     sql: str
@@ -50,7 +55,11 @@ def mutants(sql: str) -> list[Mutant]:
     if query is None:
         return []
     rng = random.Random(sql)
-    found = [Mutant(kind, text) for kind, mutate in _MUTATIONS.items() for text in _each(query, mutate, rng)]
+    sites = [site for kind, mutate in _MUTATIONS.items() for site in _sites(query, kind, mutate, rng)]
+    found = [
+        Mutant(kind, _replaced(query, place, node))
+        for kind, place, node in rng.sample(sites, min(MOST_MUTANTS, len(sites)))
+    ]
     original = normal_form(sql)
     distinct = {normal_form(mutant.sql): mutant for mutant in reversed(found)}
     return [mutant for form, mutant in reversed(distinct.items()) if form not in (original, None)]
@@ -59,14 +68,20 @@ def mutants(sql: str) -> list[Mutant]:
 Mutation = Callable[[Node, random.Random], Iterator[Node]]
 """What a node may be replaced by; nothing where it is of no concern."""
 
+Site = tuple[str, int, Node]
+"""The kind of a mutation, the place of a node in the walk over its query, and what takes its place."""
 
-def _each(query: exp.Query, mutate: Mutation, rng: random.Random) -> Iterator[str]:
-    """The query's text with one node after another replaced."""
-    for place, node in enumerate(list(query.walk())):
+
+def _sites(query: exp.Query, kind: str, mutate: Mutation, rng: random.Random) -> Iterator[Site]:
+    for place, node in enumerate(query.walk()):
         for replacement in mutate(node, rng):
-            changed = query.copy()
-            list(changed.walk())[place].replace(replacement)
-            yield changed.sql("sqlite")
+            yield kind, place, replacement
+
+
+def _replaced(query: exp.Query, place: int, replacement: Node) -> str:
+    changed = query.copy()
+    next(islice(changed.walk(), place, None)).replace(replacement)
+    return changed.sql("sqlite")
 
 
 def _operator(node: Node, rng: random.Random) -> Iterator[Node]:
@@ -87,8 +102,8 @@ def _alike(comparison: Node, other: type[Node]) -> bool:
 
 def _column(node: Node, rng: random.Random) -> Iterator[Node]:
     table = TABLES.get(node.table.upper(), {}) if isinstance(node, exp.Column) else {}
-    if node.find_ancestor(exp.Join):  # its keys
-        return
+    if node.find_ancestor(exp.Join):
+        return  # `_join` takes care of keys
     others = [name for name in table if name != node.name.upper()]
     for name in rng.sample(others, min(COLUMNS_TRIED, len(others))):
         yield exp.column(name, table=node.table, quoted=True)
@@ -102,20 +117,20 @@ def _value(node: Node, rng: random.Random) -> Iterator[Node]:
 
 def _other_values(value: str, rng: random.Random) -> Iterator[str]:
     """A number a little off or with a digit too many; a text in another case or short of a letter or word."""
-    try:
-        number = float(value)
-    except ValueError:
-        place = rng.randrange(len(value) or 1)
-        yield value[:place] + value[place + 1 :]
-        yield value.swapcase()
-        words = value.split()
-        if len(words) > 1:
-            dropped = rng.randrange(len(words))
-            yield " ".join(words[:dropped] + words[dropped + 1 :])
+    if re.fullmatch(r"\d{1,15}(\.0)?", value, re.ASCII):
+        width = len(value) if value.startswith("0") else 0
+        for step in (1, -1, rng.choice((-4, -3, 3, 4)), rng.choice((-17, 17))):
+            yield f"{int(float(value)) + step:0{width}d}"
+        if int(float(value)):
+            yield f"{value.removesuffix('.0')}0"
         return
-    for step in (1, -1, rng.choice((-4, -3, 3, 4)), rng.choice((-17, 17))):
-        yield f"{number + step:g}"
-    yield f"{number * 10:g}"
+    place = rng.randrange(len(value) or 1)
+    yield value[:place] + value[place + 1 :]
+    yield value.swapcase()
+    words = value.split()
+    if len(words) > 1:
+        dropped = rng.randrange(len(words))
+        yield " ".join(words[:dropped] + words[dropped + 1 :])
 
 
 def _condition(node: Node, rng: random.Random) -> Iterator[Node]:
@@ -135,10 +150,23 @@ def _aggregate(node: Node, rng: random.Random) -> Iterator[Node]:
         yield type(node)(this=node.this.expressions[0].copy())
 
 
+def _join(node: Node, rng: random.Random) -> Iterator[Node]:
+    """Tables joined by patient where the query joins them by admission."""
+    if isinstance(node, exp.Join) and (on := node.args.get("on")) is not None:
+        changed = node.copy()
+        for column in on.copy().find_all(exp.Column):
+            if column.name.upper() != "HADM_ID":
+                return
+        for column in changed.args["on"].find_all(exp.Column):
+            column.set("this", exp.to_identifier("SUBJECT_ID"))
+        yield changed
+
+
 _MUTATIONS: dict[str, Mutation] = {
     "operator": _operator,
     "column": _column,
     "value": _value,
     "condition": _condition,
     "aggregate": _aggregate,
+    "join": _join,
 }

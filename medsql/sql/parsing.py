@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 from collections.abc import Iterable
@@ -11,8 +12,10 @@ from typing import Any
 from sqlglot import exp, parse
 from sqlglot.errors import SqlglotError
 
-from medsql.sql.dialect import to_sqlite
+from medsql.sql.dialect import LONGEST_SQL, to_sqlite
 from medsql.sql.schema import TABLES
+
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # of a query that a model wrote it may say anything
 
 Node = Any
 """A node of sqlglot's tree: its classes share a base since version 30, `Expr`, and another before."""
@@ -27,7 +30,8 @@ def parse_query(sql: str) -> exp.Query | None:
     """The tree of a query in MIMICSQL's dialect; `None` where `sql` is not one SELECT that parses.
 
     Double-quoted literals are literals there, and every column stands behind its table's name, where
-    there is one SELECT that joins no table with itself. What SQLite would reject as syntax does not parse.
+    there is one SELECT that joins no table with itself. What SQLite would reject as syntax does not parse,
+    nor does what is longer than `LONGEST_SQL`.
     """
     try:
         query = _parsed(to_sqlite(sql))
@@ -42,7 +46,7 @@ def is_cut_short(sql: str) -> bool:
 
 
 def _parsed(sql: str) -> exp.Query | None:
-    if not _QUERY.match(sql):
+    if len(sql) > LONGEST_SQL or not _QUERY.match(sql):
         return None
     statements = [statement for statement in parse(sql, read="sqlite") if statement is not None]
     if len(statements) != 1 or not isinstance(statements[0], exp.Query) or not _is_sqlite(sql):

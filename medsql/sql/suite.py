@@ -22,12 +22,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain, cycle
+from itertools import chain, count, cycle
 
 from sqlglot import exp
 
 from medsql.sql.database import Limits, Row, Sandbox, Value
-from medsql.sql.parsing import parse_query
+from medsql.sql.parsing import COMPARISONS, parse_query
 from medsql.sql.schema import TABLES
 
 DATABASES = 8
@@ -40,10 +40,29 @@ PATIENT_COLUMNS = ("NAME", "GENDER", "DOB", "DOB_YEAR", "DOD", "DOD_YEAR", "EXPI
 YEARS = {"DOB_YEAR": "DOB", "DOD_YEAR": "DOD", "ADMITYEAR": "ADMITTIME"}
 """Years, and the dates they are of."""
 
+_OF_DEATH = ("DOD", "DOD_YEAR", "EXPIRE_FLAG")
+
 DOMAINS: dict[str, tuple[Value, ...]] = {"EXPIRE_FLAG": (0, 1), "GENDER": ("F", "M")}
 """Columns that hold nothing but these values."""
 
-_COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Like, exp.In, exp.Between, exp.Is)
+_PREDICATES = (*COMPARISONS, exp.In, exp.Between, exp.Is)
+MOST_PREDICATES = 12
+"""Predicates that the databases are made for; of a query that has more, the first ones."""
+
+COMMON = {
+    "ETHNICITY": "WHITE",
+    "LANGUAGE": "ENGL",
+    "INSURANCE": "Medicare",
+    "RELIGION": "CATHOLIC",
+    "MARITAL_STATUS": "MARRIED",
+    "ADMISSION_TYPE": "EMERGENCY",
+    "DRUG_TYPE": "MAIN",
+    "ROUTE": "PO",
+    "FLUID": "Blood",
+    "CATEGORY": "Chemistry",
+    "FLAG": "abnormal",
+}
+"""The most frequent value of some columns, for conditions that a wrong query adds."""
 
 Column = tuple[str, str]
 """Table and column, as `TABLES` spells them."""
@@ -77,15 +96,15 @@ class Predicate:
 def predicates(query: exp.Query) -> list[Predicate]:
     """The query's conditions on single columns, wherever they stand in it."""
     tables, found = _tables(query), []
-    for node in query.find_all(*_COMPARISONS):
+    for node in query.find_all(*_PREDICATES):
         columns = list(node.find_all(exp.Column))
         column = _owner(columns[0], tables) if len(columns) == 1 else None
-        if column is not None and not node.find(exp.Query):
+        if column is not None and not node.find(exp.Query, exp.AggFunc):
             bare = node.copy()
             next(bare.find_all(exp.Column)).replace(exp.column(column[1], quoted=True))
             literals = tuple(_text(literal) for literal in node.find_all(exp.Literal))
             found.append(Predicate(column, bare.sql("sqlite"), literals))
-    return found
+    return found[:MOST_PREDICATES]
 
 
 def _tables(query: exp.Query) -> dict[str, str]:
@@ -142,9 +161,7 @@ class _Cells:
         """A value for a cell of a row of that kind."""
         if column in self._extremes and kind.failing is not None:
             return self._extremes[column]
-        if self.is_conditioned(column) and not kind.chance:
-            return self._next(column, kind.failing)
-        return self._rng.choice(self._pools[column])
+        return self._rng.choice(self._pools[column]) if kind.chance else self._next(column, kind.failing)
 
     def is_conditioned(self, column: Column) -> bool:
         """Whether the query has a predicate on the column."""
@@ -152,11 +169,10 @@ class _Cells:
 
     def _next(self, column: Column, failing: int | None) -> Value:
         """One value after another that meets the predicates, so that each has its turn in some database."""
-        if failing is not None and self.predicates[failing].column != column:
-            failing = None
         if (column, failing) not in self._turns:
             wanted = tuple(i != failing for i, p in enumerate(self.predicates) if p.column == column)
-            meeting = [value for value, verdicts in self._verdicts[column] if verdicts == wanted]
+            judged = self._verdicts.get(column, ())
+            meeting = [value for value, verdicts in judged if verdicts == wanted]
             turns = list(dict.fromkeys(meeting or self._pools[column]))
             self._rng.shuffle(turns)
             self._turns[column, failing] = cycle(turns)
@@ -183,7 +199,10 @@ class _Cells:
         rows, columns = {"POOL": [(value,) for value in pool]}, {"POOL": {name: TABLES[table][name]}}
         with closing(Sandbox.holding(rows, LIMITS, columns)) as database:
             found = database.run(f"SELECT {asked} FROM POOL").rows
-        return list(zip(pool, (tuple(map(bool, row)) for row in found), strict=False))
+        # One that cannot be asked alone, for a function that is not allowed, judges nothing.
+        return (
+            [(value, tuple(map(bool, row))) for value, row in zip(pool, found, strict=True)] if found else []
+        )
 
     def _beyond_all_others(self, query: exp.Query) -> dict[Column, Value]:
         """For a column whose least or greatest value is asked for, one that is still less or greater.
@@ -206,10 +225,11 @@ class _Cells:
 
 def _near(literal: str) -> list[str]:
     """A literal and its near misses, the nearest first."""
-    if re.fullmatch(r"-?\d{1,15}(\.0*)?", literal):
+    if re.fullmatch(r"-?\d{1,15}(\.0*)?", literal, re.ASCII):
         number = int(float(literal))
         width = len(literal) if literal.startswith("0") else 0
-        return [f"{number + step:0{width}d}" for step in (0, 1, -1, 2, -2, 5, -5, 10, -10, 30, -30)]
+        near = [f"{number + step:0{width}d}" for step in (0, 1, -1, 2, -2, 5, -5, 10, -10, 30, -30)]
+        return [*near, f"{literal}0", f"1{literal}", literal[:-1] or "0"]
     words = literal.split()
     cut = [literal[:-1], " ".join(words[:-1]), " ".join(words[1:])]
     written = [literal.upper(), literal.lower(), f"{literal}s", f"{literal} NOS", f"non {literal}"]
@@ -224,12 +244,9 @@ def _later(date: str, years: int) -> str:
 
 def _typed(literal: str, affinity: str) -> Value:
     """As SQLite would store it; what is no number stays text in a numeric column."""
-    if affinity == "TEXT":
+    if affinity == "TEXT" or not re.fullmatch(r"-?\d{1,15}(\.\d*)?", literal, re.ASCII):
         return literal
-    try:
-        return float(literal) if affinity == "REAL" else int(float(literal))
-    except (ValueError, OverflowError):
-        return literal
+    return float(literal) if affinity == "REAL" else int(float(literal))
 
 
 def _plain(name: str, affinity: str) -> list[Value]:
@@ -238,7 +255,8 @@ def _plain(name: str, affinity: str) -> list[Value]:
         return [1850, 2000, 2040, 2080, 2100, 2110, 2130, 2150, 2170, 2190, 2205]
     if affinity != "TEXT":
         return [0, 1, 2, 5, 12, 25, 40, 55, 70, 85, 89]
-    return [None, *(f"{name.lower()} {letter}" for letter in "abcdef")]
+    common = [COMMON[name]] if name in COMMON else []
+    return [None, *common, *(f"{name.lower()} {letter}" for letter in "abcdef")]
 
 
 # ---- the rows of one database -------------------------------------------------------------------
@@ -254,6 +272,8 @@ class _Rows:
         self.tables: dict[str, list[Row]] = {table: [] for table in TABLES}
         for kinds in self._patients(number):
             self._add_patient(kinds)
+        for rows in self.tables.values():
+            rng.shuffle(rows)  # or they would be in the order of their ids, asked for or not
 
     def _patients(self, number: int) -> list[list[_Kind]]:
         """The kinds of each patient's admissions. Who comes first gets the ids that the query mentions.
@@ -262,26 +282,20 @@ class _Rows:
         otherwise its least or greatest value might be the same.
         """
         near = [[_Kind(failing=i)] for i in range(len(self._cells.predicates))] * 2
+        # One patient who meets all predicates, but not in one admission.
+        spread = [kind for (kind,) in near]
         if number == DATABASES - 1:
-            return near * 2
-        patients = [
-            [_WHOLE, _WHOLE, _CHANCE],
-            [_WHOLE],
-            [_WHOLE],
-            *near,
-            [_SCATTERED],
-            [_CHANCE] * 2,
-            [_CHANCE],
-        ]
-        first = number % (3 + len(near)) if number % 2 else 0
+            return [*near * 2, spread]
+        whole = [[_WHOLE, _WHOLE, _CHANCE], [_WHOLE], [_WHOLE]]
+        patients = [*whole, *near, spread, [_SCATTERED], [_CHANCE, _CHANCE], [_CHANCE]]
+        first = number % (len(whole) + len(near)) if number % 2 else 0
         return patients[first:] + patients[:first]
 
     def _keys(self, key: str) -> Iterator[str]:
         """Ids, each once: those that the query asks for, those beside them, then any."""
         asked = [literal for p in self._cells.predicates if p.column[1] == key for literal in p.literals]
         near = [text for literal in asked for text in _near(literal)[1:4]]
-        plain = (str(number) for number in range(100_000, 101_000))
-        return (key for key in chain(dict.fromkeys([*asked, *near]), plain))
+        return chain(dict.fromkeys([*asked, *near]), map(str, count(100_000)))
 
     def _add_patient(self, kinds: Sequence[_Kind]) -> None:
         subject: dict[str, Value] = {"SUBJECT_ID": next(self._ids["SUBJECT_ID"])}
@@ -293,7 +307,9 @@ class _Rows:
             self._add("DEMOGRAPHIC", admission)
             for table in list(TABLES)[1:]:
                 for kind_of_row in self._kinds_of_rows(table, kind):
-                    self._add(table, self._row(table, kind_of_row) | ids)
+                    row = self._row(table, kind_of_row) | ids
+                    for _ in range(self._rng.choice((1, 1, 1, 2))):  # a result may be entered twice
+                        self._add(table, row)
 
     def _kinds_of_rows(self, table: str, kind: _Kind) -> list[_Kind]:
         """The kinds of the rows that an admission has in a table."""
@@ -311,11 +327,13 @@ class _Rows:
         """Dates and their years made to agree; the one that the query does not ask for gives way."""
         for year, date in YEARS.items():
             if not self._cells.is_conditioned(("DEMOGRAPHIC", date)):
-                month = self._rng.randint(1, 12)
-                admission[date] = f"{int(float(admission[year] or 0)):04d}-{month:02d}-11 07:00:00"
+                admission[date] = f"{int(float(admission[year] or 0)):04d}-08-11 07:00:00"
             elif not self._cells.is_conditioned(("DEMOGRAPHIC", year)):
                 found = re.match(r"\d{4}", str(admission[date]))
                 admission[year] = int(found[0]) if found else None
+        asked = any(self._cells.is_conditioned(("DEMOGRAPHIC", name)) for name in _OF_DEATH)
+        if admission["EXPIRE_FLAG"] == 0 and not asked:
+            admission |= {"DOD": None, "DOD_YEAR": None}
         return admission
 
     def _add(self, table: str, row: dict[str, Value]) -> None:

@@ -7,8 +7,8 @@ import pytest
 from medsql.config import SCORES
 from medsql.data.pairs import Pair
 from medsql.metrics import scores as scoring
-from medsql.metrics.execution import Execution
-from medsql.metrics.scores import row_scores, score_rows, verdict
+from medsql.metrics.execution import Execution, verdict
+from medsql.metrics.scores import row_scores, score_rows
 
 PAIRS = [Pair("?", "a b"), Pair("?", "c d"), Pair("?", "e f g"), Pair("?", "h")]
 

@@ -142,7 +142,7 @@ HOSTILE: dict[str, dict[str, str]] = {
         'SELECT COUNT(DISTINCT "NO_SUCH") FROM LAB': "unknown column NO_SUCH",
         'SELECT 1 FROM LAB GROUP BY "NO_SUCH"': "unknown column NO_SUCH",
         'SELECT 1 FROM LAB ORDER BY "NO_SUCH"': "unknown column NO_SUCH",
-        'SELECT 1 FROM LAB WHERE FLUID IN ("Blood", NO_SUCH)': "unknown column Blood",
+        'SELECT 1 FROM LAB WHERE FLUID IN ("Blood", NO_SUCH)': "unknown column NO_SUCH",
         'SELECT "it`s" FROM LAB': "unknown column it`s",
         'SELECT "" FROM LAB': 'unknown column ""',
         'SELECT /* " */ "NO_SUCH" FROM LAB -- "': "unknown column NO_SUCH",

@@ -15,7 +15,14 @@ GOLD = (
 def test_every_kind_of_mutant_is_a_query_of_another_form():
     made = mutants(GOLD)
     schema = Sandbox.empty()
-    assert {mutant.kind for mutant in made} == {"operator", "column", "value", "condition", "aggregate"}
+    assert {mutant.kind for mutant in made} == {
+        "operator",
+        "column",
+        "value",
+        "condition",
+        "aggregate",
+        "join",
+    }
     assert all(schema.run(mutant.sql).ok for mutant in made)
     forms = Counter(normal_form(mutant.sql) for mutant in made)
     assert normal_form(GOLD) not in forms and max(forms.values()) == 1
