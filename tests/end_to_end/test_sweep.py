@@ -100,3 +100,14 @@ def test_an_unnamed_sweep_is_named_by_its_overrides(command, training, tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "multirun").iterdir()
     assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["lora.r=2", "lora.r=4"]
+
+
+def test_a_ready_made_sweep_needs_no_flag_and_no_path(command, training, tmp_path):
+    result = command("train", "+sweeps=lora_rank", *training, "optim.max_steps=2", "validation.every_steps=2")
+    assert result.returncode == 0, result.stderr
+    ran = {path.name for path in (tmp_path / "multirun" / "lora_rank").iterdir() if path.is_dir()}
+    assert ran == {f"lora.r={r}" for r in (8, 16, 32)}
+    elsewhere = command("train", "+sweeps=lora_rnk")
+    assert elsewhere.returncode == 1 and "did you mean lora_rank?" in elsewhere.stderr
+    listed = command("train", "--help")
+    assert "sweeps: learning_rate, lora_rank" in listed.stdout and "docs" not in listed.stdout
