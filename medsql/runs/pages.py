@@ -51,10 +51,10 @@ class Plot:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some wrong predictions that show the same pattern."""
+    """Some wrong predictions, by the pattern that they show."""
 
     title: str
-    rows: Sequence[Row]
+    patterns: Mapping[str, Sequence[Row]]
 
 
 @dataclass

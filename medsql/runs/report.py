@@ -348,19 +348,20 @@ def _error_plot(group: Sequence[Recorded], name: str) -> Plot:
     return Plot(name, figure, caption + _left_out(len(group) - len(shown), "the table has all"))
 
 
-def _examples(record: Recorded) -> Iterator[Examples]:
-    """The first wrong predictions of each pattern."""
+def _examples(record: Recorded) -> list[Examples]:
+    """The first wrong predictions of each pattern, those first that occur most often."""
     patterns: dict[str, list[Row]] = {}
     try:
         for row in read_rows(record.folder / ERRORS):
+            shown = {key: row[key] for key in ("question", "sql", "prediction")}
             for pattern in row["patterns"]:
-                patterns.setdefault(pattern, []).append(row)
+                patterns.setdefault(pattern, []).append(shown)
     except (UserError, KeyError, TypeError) as error:
         damaged = error if isinstance(error, UserError) else f"{record.folder / ERRORS} is damaged ({error})"
         log.warning("%s, no examples are shown", damaged)
-        return
-    for pattern, rows in patterns.items():
-        yield Examples(f"{record.label}: {pattern}", rows[:EXAMPLES])
+    often = sorted(patterns.items(), key=lambda found: -len(found[1]))
+    first = {pattern: rows[:EXAMPLES] for pattern, rows in often}
+    return [Examples(f"Wrong predictions of {record.label}", first)] if first else []
 
 
 def _what_was_compared(records: Sequence[Recorded]) -> Section:
