@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from medsql.composition import folder_name
 from medsql.config import CompareSettings, SettingsError
 from medsql.door import door
-from medsql.runs.collect import ROOTS, newest, run_folders
+from medsql.runs.collect import ROOTS, read_all
 from medsql.runs.differences import compare_by_rows, print_differences
-from medsql.runs.folder import read_record
-from medsql.runs.table import print_folders, short
+from medsql.runs.labels import labelled, short
+from medsql.runs.pages import check_place, write_report
+from medsql.runs.recorded import Recorded, best_first, by_rows, unlike
+from medsql.runs.table import print_records
 
 log = logging.getLogger("medsql.compare")  # this module runs as `__main__`
 
-SAME_ROWS = ("data_sha256", "split", "decode")
+SAME: dict[str, Callable[[Recorded], Any]] = {
+    "rows": lambda record: record.rows,
+    "split": lambda record: record.split,
+    "decoding": lambda record: record.decoding,
+}
 """What two evaluations must share for their scores to be comparable."""
 
 
@@ -25,80 +32,98 @@ SAME_ROWS = ("data_sha256", "split", "decode")
 def main(settings: CompareSettings, folder: Path) -> None:
     """Print what the folders recorded: a leaderboard of runs, the scores of evaluations, and how far
     evaluations of the same rows differ; and write a report of it, with plots."""
-    from medsql.runs.pages import check_place, write_report  # imports matplotlib
-    from medsql.runs.report import Warnings, make_report
-
     with Warnings() as warnings:
-        folders = _named(settings.runs) if settings.runs else _newest_pair()
-        place = Path(ROOTS[0], settings.name or folder_name(f"compare-{_label(settings.runs or folders)}"))
+        found = _named(settings.runs) if settings.runs else _newest_pair()
+        runs = best_first([record for record in found if record.kind != "evaluate"])
+        records = labelled([*runs, *(record for record in found if record.kind == "evaluate")])
+        named = settings.runs or [str(record.folder) for record in records]
+        place = Path(ROOTS[0], settings.name or folder_name(f"compare-{_label(named)}"))
         if settings.report:
             check_place(place)
-        records = {folder: read_record(folder) or {} for folder in folders}
-        scored = [folder for folder in folders if records[folder].get("kind") == "evaluate"]
-        runs = _best_first([folder for folder in folders if folder not in scored], records)
-        print_folders([*runs, *scored])
-        _warn_unlike([records[folder] for folder in scored])
-        comparisons = compare_by_rows(scored)
+        print_records(records)
+        _warn(records)
+        comparisons = compare_by_rows(records)
         print_differences(comparisons)
         if settings.report:
-            ordered = {folder: records[folder] for folder in (*runs, *scored)}
+            from medsql.runs.report import make_report  # imports matplotlib
+
             command = shlex.join(["python", "-m", "medsql.compare", *settings.runs])
-            write_report(place, make_report(ordered, comparisons, command, warnings))
+            write_report(place, make_report(records, comparisons, command, warnings.texts))
             print(f"\nreport in {short(place / 'report.html')}")
 
 
-def _named(names: list[str]) -> list[Path]:
-    """The run folders that are, or lie below, the named ones. Raises `SettingsError`."""
-    folders: dict[Path, None] = {}
+class Warnings(logging.Handler):
+    """The project's own warnings while the context lasts, each once, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what is logged."""
+        self.texts[record.getMessage()] = None
+
+    def __enter__(self) -> Self:
+        logging.getLogger("medsql").addHandler(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        logging.getLogger("medsql").removeHandler(self)
+
+
+def _named(names: Sequence[str]) -> list[Recorded]:
+    """The runs that are, or lie below, the named folders, each once. Raises `SettingsError`."""
+    records: dict[Path, Recorded] = {}
     for name in names:
-        found = run_folders(Path(name).expanduser())
+        found = read_all(Path(name).expanduser())
         if not found:
             raise SettingsError(f"{name}: no run, evaluation or sweep lies there")
-        folders |= dict.fromkeys(found)
-    return list(folders)
+        for record in found:
+            records.setdefault(record.folder.resolve(), record)
+    return list(records.values())
 
 
-def _label(named: list[str] | list[Path]) -> str:
+def _label(names: Sequence[str]) -> str:
     """What is compared, in one line: folders below `ROOTS` by their paths there, others by their names."""
-    paths = [Path(name).expanduser().absolute() for name in named]
+    paths = [Path(name).expanduser().absolute() for name in names]
     roots = [Path(root).absolute() for root in ROOTS]
     below = [[path.relative_to(root) for root in roots if path.is_relative_to(root)] for path in paths]
     return ",".join(str(found[0] if found else path.name) for path, found in zip(paths, below))
 
 
-def _newest_pair() -> list[Path]:
+def _newest_pair() -> list[Recorded]:
     """The newest fine-tuned evaluation, after the newest zero-shot one of the same rows."""
-    tuned = newest("evaluate", tuned=True)
-    if tuned is None:
+    scored = [each for each in read_all() if (each.kind, each.state) == ("evaluate", "finished")]
+    tuned = [each for each in scored if each.tuned][-1:]
+    if not tuned:
         raise SettingsError(
             "no fine-tuned model has been scored yet: make finetuned, or name folders to compare"
         )
-    record = read_record(tuned) or {}
-    base = newest("evaluate", tuned=False, **{key: record.get(key) for key in (*SAME_ROWS, "base")})
-    if base is None:
+    wanted = [same(tuned[0]) for same in SAME.values()]
+    alike = [each for each in scored if [same(each) for same in SAME.values()] == wanted]
+    base = [each for each in alike if not each.tuned and each.base == tuned[0].base][-1:]
+    if not base:
         raise SettingsError(
-            f"no zero-shot scores of the rows, model and decoding of {tuned}: make baseline with the "
-            "same data=, decode= and rows=, or name folders to compare"
+            f"no zero-shot scores of the rows, model and decoding of {tuned[0].folder}: make baseline with "
+            "the same data=, decode= and rows=, or name folders to compare"
         )
-    return [base, tuned]
+    return [*base, *tuned]
 
 
-def _best_first(folders: list[Path], records: dict[Path, dict[str, Any]]) -> list[Path]:
-    """Runs by their objective; a loss is better when lower, and unfinished runs come last."""
-
-    def rank(folder: Path) -> tuple[bool, float]:
-        record = records[folder]
-        value = record.get("objective")
-        sign = 1 if record["settings"].get("objective") == "val/loss" else -1
-        return (value is None, sign * (value or 0.0))
-
-    return sorted(folders, key=rank)
-
-
-def _warn_unlike(records: list[dict[str, Any]]) -> None:
-    for key in SAME_ROWS:
-        if len({str(record.get(key)) for record in records}) > 1:
-            log.warning("these scores are not of the same %s and cannot be compared", key)
+def _warn(records: Sequence[Recorded]) -> None:
+    """Say what forbids to compare them."""
+    runs = [record for record in records if record.kind != "evaluate"]
+    scored = [record for record in records if record.kind == "evaluate" and record.scores]
+    differing = [
+        what for what, same in SAME.items() if any(same(record) != same(scored[0]) for record in scored)
+    ]
+    if differing:
+        what = " and ".join(differing)
+        log.warning("evaluations here differ in %s: scores of those that do cannot be compared", what)
+    if different := unlike(runs):
+        log.warning("the runs do not all have the same %s: none is called the best", different)
+    if len(by_rows(runs)) > 1:
+        log.warning("the runs were tested on different rows: their test scores cannot be compared")
 
 
 if __name__ == "__main__":

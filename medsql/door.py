@@ -81,10 +81,14 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 def name_runs(arguments: list[str]) -> list[str]:
-    """`["a", "b"]` → `["runs=['a','b']"]`: folders to compare may be typed as they are."""
+    """`["a", "b"]` → `["runs=['a','b']"]`: folders to compare may be typed as they are.
+
+    A setting is what has a `=` and, before it, no `/`; where a folder of that name lies here, it is that.
+    """
     if any(argument.startswith("-") for argument in arguments):
         return arguments
-    names = [argument for argument in arguments if Path(argument).exists() or "=" not in argument]
+    setting = re.compile(r"[^/=]*=")
+    names = [argument for argument in arguments if Path(argument).exists() or not setting.match(argument)]
     others = [argument for argument in arguments if argument not in names]
     return [f"runs=[{','.join(map(quoted, names))}]", *others] if names else arguments
 

@@ -226,7 +226,8 @@ def test_folders_named_by_overrides_can_be_typed_as_values(composed, path):
 def test_folders_to_compare_may_be_typed_as_they_are():
     assert name_runs(["a", "b,c"]) == ["runs=['a','b,c']"]
     assert name_runs(["--cfg", "job"]) == ["--cfg", "job"]
-    assert name_runs(["runs=[a]"]) == ["runs=[a]"]
+    assert name_runs(["runs=[a]", "report=false"]) == ["runs=[a]", "report=false"]
+    assert name_runs(["multirun/lora.r=8"]) == ["runs=['multirun/lora.r=8']"], "also where none lies there"
 
 
 def test_in_a_sweep_commas_stay_what_they_are():

@@ -10,6 +10,7 @@ from typing import Any
 from medsql.config import DataSettings, EvaluateSettings, ModelSettings, SettingsError
 from medsql.errors import UserError
 from medsql.runs.folder import RECORD, read_record
+from medsql.runs.recorded import Recorded, recorded
 
 log = logging.getLogger(__name__)
 
@@ -20,25 +21,24 @@ OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens")
 """Data settings that a fine-tuned model was trained with, whatever data it is then scored on."""
 
 
-def run_folders(*roots: str | Path) -> list[Path]:
-    """All run folders at or below the given ones (default: `ROOTS`), oldest start first."""
-    started = {}
+def read_all(*roots: str | Path) -> list[Recorded]:
+    """All runs at or below the given folders (default: `ROOTS`), oldest start first.
+
+    What cannot be read, or is no run's record, is passed over, which is logged.
+    """
+    found: dict[Path, Recorded] = {}
     for folder in (path.parent for root in roots or ROOTS for path in Path(root).rglob(RECORD)):
         try:
-            started[folder] = (read_record(folder) or {}).get("started", "")
+            found.setdefault(folder.resolve(), recorded(folder))  # one run, however it is spelled
         except UserError as error:
             log.warning("passed over: %s", error)
-    return sorted(started, key=lambda folder: started[folder])
+    return sorted(found.values(), key=lambda record: (record.started, record.folder))
 
 
-def newest(kind: str, **wanted: Any) -> Path | None:
-    """The newest finished run of a kind (`train`, `evaluate`) whose record holds what is wanted."""
-    for folder in reversed(run_folders()):
-        record = read_record(folder) or {}
-        looked_for = {"state": "finished", "kind": kind, **wanted}
-        if all(record.get(key) == value for key, value in looked_for.items()):
-            return folder
-    return None
+def newest(kind: str) -> Path | None:
+    """The newest finished run of a kind (`train`, `evaluate`)."""
+    finished = [each for each in read_all() if (each.kind, each.state) == (kind, "finished")]
+    return finished[-1].folder if finished else None
 
 
 def finished_run(run: str) -> tuple[Path, dict[str, Any]]:

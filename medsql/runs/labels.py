@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from medsql.runs.table import common_parent, short
+from medsql.runs.recorded import Recorded
 
 LONGEST = 36
 """Characters of a name that still fit beside a plot."""
+
+SPEAKING = re.compile(r"^(experiment|model|data|optim)=")
+"""Keys whose options say by themselves what they are of; a number needs its key."""
 
 
 def score_label(name: str) -> str:
@@ -19,22 +23,25 @@ def score_label(name: str) -> str:
     return name.rpartition("/")[2].replace("_", " ").replace("f1", "F1")
 
 
-def labels_of(records: Mapping[Path, dict[str, Any]]) -> dict[Path, str]:
-    """A short name for each folder, and no name twice.
+def labelled(records: Sequence[Recorded]) -> list[Recorded]:
+    """The same with a short label each, and no label twice.
 
     A run is called by what sets it apart from the other runs, an evaluation by what it scored, or
-    where that says too little by its folder. Names that still fall together give way to paths.
+    where that says too little by its folder. Labels that still fall together give way to paths.
     """
-    scored = [folder for folder, record in records.items() if record.get("kind") == "evaluate"]
-    runs = [folder for folder in records if folder not in scored]
-    parent = common_parent(runs) if runs else Path()
-    names = distinct([folder.absolute().relative_to(parent).as_posix() for folder in runs])
-    labels = dict(zip(runs, names, strict=True))
-    found = {folder: Path(records[folder].get("scored", folder.name)).name for folder in scored}
-    taken = Counter([*names, *found.values()])
-    labels |= {folder: name if taken[name] == 1 else folder.name for folder, name in found.items()}
-    seen = Counter(labels.values())
-    return {folder: labels[folder] if seen[labels[folder]] == 1 else short(folder) for folder in records}
+    runs = [record for record in records if record.kind != "evaluate"]
+    parent = common_parent([run.folder for run in runs]) if runs else Path()
+    names = distinct([run.folder.absolute().relative_to(parent).as_posix() for run in runs])
+    found = dict(zip(runs, names, strict=True))
+    scored = {record: Path(record.scored).name for record in records if record.kind == "evaluate"}
+    taken = Counter([*names, *scored.values()])
+    for record, name in scored.items():
+        found[record] = SPEAKING.sub("", name) if name and taken[name] == 1 else record.folder.name
+    seen = Counter(found.values())
+    return [
+        replace(record, label=found[record] if seen[found[record]] == 1 else short(record.folder))
+        for record in records
+    ]
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -43,25 +50,22 @@ def distinct(names: Sequence[str]) -> list[str]:
     >>> distinct(["sweep/lora.r=8,seed=1", "sweep/lora.r=16,seed=1"])
     ['lora.r=8', 'lora.r=16']
     >>> distinct(["old/experiment=optimized", "new/experiment=optimized", "new/experiment=aggressive"])
-    ['old, optimized', 'new, optimized', 'new, aggressive']
+    ['old, optimized', 'new, optimized', 'aggressive']
     """
-    if len(names) < 2:
-        return [_cut(name) for name in names]
-    split = [_parts(name, _depth(names)) for name in names]
-    shared = set.intersection(*map(set, split))
-    groups = set.intersection(*({part.partition("=")[0] for part in parts if "=" in part} for parts in split))
-    # What option a config group has (`experiment=optimized`) is said by the option; a number needs its key.
-    groups = {group for group in groups if "." not in group and group != "seed"}
-    kept = [[_option(part, groups) for part in parts if part not in shared] for parts in split]
+    split = [_parts(name, _depth(name, names)) for name in names]
+    shared = set.intersection(*map(set, split)) if len(names) > 1 else set()
+    kept = [[SPEAKING.sub("", part) for part in parts if part not in shared] for parts in split]
     return [_cut(", ".join(parts) or name) for parts, name in zip(kept, names, strict=True)]
 
 
-def _depth(names: Sequence[str]) -> int:
-    """How many of their last path elements it takes to tell the names apart."""
-    depth = 1
-    while len({tuple(name.split("/")[-depth:]) for name in names}) < len(set(names)):
-        depth += 1
-    return depth
+def _depth(name: str, names: Sequence[str]) -> int:
+    """How many of its last path elements it takes to tell a name from the others."""
+    own = name.split("/")
+    others = [other.split("/") for other in names if other != name]
+    return next(
+        (depth for depth in range(1, len(own)) if all(own[-depth:] != other[-depth:] for other in others)),
+        len(own),
+    )
 
 
 def _parts(name: str, depth: int) -> list[str]:
@@ -70,12 +74,18 @@ def _parts(name: str, depth: int) -> list[str]:
     return [*above, *re.split(r",(?![^\[]*\])", own)]  # a comma in [q,v] separates no overrides
 
 
-def _option(part: str, groups: set[str]) -> str:
-    group, _, option = part.partition("=")
-    return option if group in groups else part
-
-
 def _cut(name: str) -> str:
     """A long name without its middle: beginnings and ends tell names apart."""
     half = LONGEST // 2
     return name if len(name) <= LONGEST else f"{name[:half]}…{name[-half + 1 :]}"
+
+
+def common_parent(folders: Sequence[Path]) -> Path:
+    """The deepest folder that all of them lie in."""
+    return Path(os.path.commonpath([folder.absolute().parent for folder in folders]))
+
+
+def short(folder: Path) -> str:
+    """The path as one would type it: relative to the working folder where it lies below."""
+    absolute = folder.absolute()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)

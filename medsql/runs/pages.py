@@ -7,31 +7,86 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup, escape
+from typing import TYPE_CHECKING, Any
 
 from medsql.errors import UserError
 from medsql.files import write_bytes, write_text
-from medsql.runs import plots
 from medsql.runs.folder import RECORD
-from medsql.runs.plots import Estimate
-from medsql.runs.report import Cell, Plot, Report, Row, in_percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PAGE = "report.html"
 OURS = '<meta name="generator" content="medsql.compare">'
 """What the page of a report holds, and so what tells a report's folder from any other."""
 
-TABLES = ("runs", "scores", "differences", "errors")
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, the first `words` of them of words and the others of numbers, and how they came about."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    method: str = ""
+    words: int = 1
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawn figure; `caption` says what is seen, and what was left out."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some wrong predictions, by the pattern that they show."""
+
+    title: str
+    patterns: Mapping[str, Sequence[Row]]
+
+
+@dataclass
+class Section:
+    """A heading and what stands below it, in this order."""
+
+    title: str
+    texts: list[str] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    examples: list[Examples] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is written: the page's sections, and rows of numbers for each CSV file."""
+
+    title: str
+    command: str
+    warnings: Sequence[str]
+    sections: Sequence[Section]
+    numbers: Mapping[str, Sequence[Row]]
 
 
 def check_place(folder: Path) -> None:
     """Raises `UserError` where a report may not be written: in what holds anything but a report."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} cannot hold the report, it is a file: choose another name=")
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise UserError(f"{folder} cannot hold the report, {above} is a file: choose another name=")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: no report can be written into {above}, which is read-only")
     if not folder.exists() or not any(folder.iterdir()):
         return
     page = folder / PAGE
@@ -43,37 +98,35 @@ def check_place(folder: Path) -> None:
 def write_report(folder: Path, report: Report) -> None:
     """Write the page, the same in Markdown, its plots and its tables; what an earlier report left is removed.
 
-    Everything is drawn before anything is written. Raises `UserError` where `folder` holds anything
-    else, or cannot be written.
+    Everything is drawn before anything is written. Raises `UserError` where `folder`, which passed
+    `check_place`, cannot be written.
     """
-    check_place(folder)
+    from medsql.runs.plots import as_png, as_svg  # imports matplotlib
+
     drawn = [plot for section in report.sections for plot in section.plots]
-    vector = {plot.name: plots.as_svg(plot.figure) for plot in drawn}
+    vector = {plot.name: as_svg(plot.figure) for plot in drawn}
     # The page comes first: by it an unfinished report is known for one.
-    texts = {
-        PAGE: _render("report.html.jinja", report, vector),
-        "report.md": _render("report.md.jinja", report, {}),
-    }
+    texts = {name: _render(f"{name}.jinja", report, vector) for name in (PAGE, "report.md")}
     texts |= {f"{name}.csv": as_csv(rows) for name, rows in report.numbers.items() if rows}
     texts |= {f"plots/{name}.svg": svg for name, svg in vector.items()}
-    pictures = {f"plots/{plot.name}.png": plots.as_png(plot.figure) for plot in drawn}
+    pictures = {f"plots/{plot.name}.png": as_png(plot.figure) for plot in drawn}
+    tables = [folder / f"{name}.csv" for name in report.numbers]
     try:
         for name, text in texts.items():
             write_text(folder / name, text)
         for name, picture in pictures.items():
             write_bytes(folder / name, picture)
-        for left in {*folder.glob("plots/*.svg"), *folder.glob("plots/*.png"), *_tables(folder)}:
+        for left in {*folder.glob("plots/*.svg"), *folder.glob("plots/*.png"), *tables}:
             if left.relative_to(folder).as_posix() not in texts | pictures:
-                left.unlink()
+                left.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the report cannot be written: {error.strerror or error}") from error
 
 
-def _tables(folder: Path) -> list[Path]:
-    return [path for name in TABLES if (path := folder / f"{name}.csv").exists()]
-
-
 def _render(template: str, report: Report, vector: Mapping[str, str]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+    from markupsafe import Markup, escape
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=select_autoescape(("html.jinja",), default=False),
@@ -81,13 +134,16 @@ def _render(template: str, report: Report, vector: Mapping[str, str]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.tests["estimate"] = lambda cell: isinstance(cell, Estimate)
-    environment.filters |= {"in_markdown": in_markdown, "in_percent": in_percent}
-
-    def inline(plot: Plot) -> Markup:
-        return Markup(plots.inline_svg(vector[plot.name], plot.name, str(escape(plot.caption))))
-
-    return environment.get_template(template).render(report=report, inline=inline, generator=Markup(OURS))
+    # Names of folders are long, and have no spaces to break a line at.
+    joints = re.compile(r"(?<=[=_,/])(?=\S)|(?<=[a-z]\.)(?=\w)")
+    environment.filters |= {
+        "in_markdown": in_markdown,
+        "breakable": lambda text: Markup(joints.sub("<wbr>", str(escape(text)))),
+    }
+    pictures = {
+        name: f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}" for name, svg in vector.items()
+    }
+    return environment.get_template(template).render(report=report, pictures=pictures, generator=Markup(OURS))
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -100,7 +156,6 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def in_markdown(cell: Cell) -> str:
+def in_markdown(text: str) -> str:
     """A cell or name that Markdown takes as it stands."""
-    text = in_percent(cell) if isinstance(cell, Estimate) else cell
     return re.sub(r"([\\`*_<>|\[\]#])", r"\\\1", " ".join(text.split()))

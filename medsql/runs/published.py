@@ -6,7 +6,7 @@ MIMICSQL's five tables.
 
 from __future__ import annotations
 
-from typing import Any
+from medsql.runs.recorded import Recorded
 
 CHECKPOINT = "google/flan-t5-base"
 LABEL_SMOOTHING = 0.05
@@ -39,11 +39,10 @@ SOURCES = ("mimicsql", "medical_text_to_sql")
 """The data sources whose questions are of the kind that `MARKS` are about."""
 
 
-def same_scale(record: dict[str, Any]) -> bool:
+def same_scale(run: Recorded) -> bool:
     """Whether a run's losses are on the scale of the report's Table 1.
 
     A loss is a mean over the pieces of a vocabulary, raised by label smoothing: with another of
     either, the same model would have another loss.
     """
-    smoothing = record.get("settings", {}).get("optim", {}).get("label_smoothing")
-    return record.get("model", {}).get("checkpoint") == CHECKPOINT and smoothing == LABEL_SMOOTHING
+    return run.checkpoint == CHECKPOINT and run.settings.get("optim.label_smoothing") == LABEL_SMOOTHING

@@ -1,67 +1,301 @@
-"""What run folders say: scores with their intervals, curves, and the settings in which runs differ."""
+"""What run folders say, checked once where it is read, so that nothing above asks whether a key is there."""
 
 from __future__ import annotations
 
 import csv
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from medsql.config import SCORES
+from medsql.errors import UserError
 from medsql.runs.fingerprint import flatten
-from medsql.runs.plots import Estimate
+from medsql.runs.folder import RECORD, is_locked, read_record
 
 log = logging.getLogger(__name__)
 
-Records = Mapping[Path, dict[str, Any]]
-"""Records by the folders they lie in."""
+KINDS = ("train", "pretrain", "evaluate")
 
 
-def scores_of(record: dict[str, Any]) -> dict[str, Any]:
+class Estimate(NamedTuple):
+    """A score from 0 to 1 with its 95 % interval, and the rows it is of."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        """`33.0 (25.0–43.0)`, in percent."""
+        return f"{100 * self.value:.1f} ({100 * self.low:.1f}–{100 * self.high:.1f})"
+
+
+class Sharpness(NamedTuple):
+    """The share of `mutants`, made of `queries`, that the execution score tells from their originals."""
+
+    told_apart: Estimate
+    queries: int
+    mutants: int
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """A run or an evaluation. What it has not come to, or what was not yet recorded, is empty or None."""
+
+    folder: Path
+    kind: str = "train"
+    state: str = "not started"
+    started: str = ""
+    label: str = ""
+    """What it is called beside others, see `medsql.runs.labels`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """Both flat: dotted key → value."""
+    checkpoint: str = ""
+    fell_back: bool = False
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    steps: int | None = None
+    minutes: float | None = None
+    """Of training alone; None for a run that was resumed, whose record has its last start's."""
+    commit: str = ""
+    """Seven digits, with `-dirty` where tracked files differed."""
+    machine: str = ""
+
+    objective: float | None = None
+    validation: Mapping[str, float] = field(default_factory=dict)
+    validation_rows: str | None = None
+    """A hash of them; so is `rows`, of the rows that the scores are of."""
+
+    scored: str = ""
+    tuned: bool = False
+    base: str = ""
+    trained_on: bool = False
+    """Whether the data changed since training, so that rows scored may be among those trained on."""
+    split: str = ""
+    n: int | None = None
+    rows: str | None = None
+    scores: Mapping[str, Estimate] = field(default_factory=dict)
+    truncated: int = 0
+    bound: int | None = None
+    cannot_judge: Mapping[str, int] = field(default_factory=dict)
+    """How many gold queries tell nothing of a prediction, by why."""
+    sharpness: Sharpness | None = None
+    wrong: int = 0
+    patterns: Mapping[str, Estimate] | None = None
+    """Shares of the `wrong` predictions, as `classes`, the published report's; None where nobody looked."""
+    classes: Mapping[str, Estimate] = field(default_factory=dict)
+    claimed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the objective is."""
+        return str(self.settings.get("objective", ""))
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """The settings of decoding that change results."""
+        return {key: value for key, value in self.identity.items() if key.startswith("decode.")}
+
+
+def recorded(folder: Path) -> Recorded:
+    """What the folder's `run.json` says. Raises `UserError` where it is none, or damaged."""
+    record = read_record(folder)
+    if record is None:
+        raise UserError(f"{folder} holds no {RECORD}")
+    try:
+        return Recorded(folder, **_of_run(folder, record), **_of_scores(record))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{folder / RECORD} is no run's record, or damaged ({reason})") from error
+
+
+def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    environment, hardware, model, seconds, data = (
+        _fact(record, key, dict, {})
+        for key in ("environment", "hardware", "model", "seconds_since_last_start", "data")
+    )
+    kind, state = record["kind"], _fact(record, "state", str, "")
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind}")
+    if state == "running" and not is_locked(folder):  # left by a process that was killed
+        state = "killed"
+    minutes = None if record.get("resumed") else _fact(seconds, "training", float, None)
+    digits, _, dirty = _fact(environment, "git_commit", str, "").partition("-")
+    return {
+        "kind": kind,
+        "state": state,
+        "started": _fact(record, "started", str, ""),
+        "settings": flatten(_fact(record, "settings", dict, {})),
+        "identity": flatten(_fact(record, "identity", dict, {})),
+        "checkpoint": _fact(model, "checkpoint", str, ""),
+        "fell_back": bool(model.get("failures")),
+        "parameters": _numbers(record, "parameters", int),
+        "steps": _fact(record, "steps", int, None),
+        "minutes": None if minutes is None else minutes / 60,
+        "commit": digits[:7] + "-dirty" * bool(dirty),
+        "machine": _machine(_fact(hardware, "device", str, ""), environment.get("cpus"), hardware),
+        "objective": _fact(record, "objective", float, None),
+        "validation": _numbers(record, "validation", float),
+        "validation_rows": _fact(data, "sha256", dict, {}).get("validation"),
+    }
+
+
+def _of_scores(record: dict[str, Any]) -> dict[str, Any]:
     """What `metrics.json` holds: an evaluation's scores, or those of a run's test."""
-    return record.get("scores") or record.get("test") or {}
+    scores = _fact(record, "scores", dict, None) or _fact(record, "test", dict, {})
+    errors, gold = (_fact(scores, key, dict, {}) for key in ("errors", "gold"))
+    mutants = _fact(scores, "mutants", dict, {})
+    told_apart = mutants.get("told_apart")
+    wrong = _fact(errors, "wrong", int, 0)
+    classes = _fact(errors, "report_classes", dict, {})
+    split, n = _fact(scores, "split", str, ""), _fact(scores, "n", int, None)
+    hashes = _fact(_fact(record, "data", dict, {}), "sha256", dict, {})
+    found = {name: score for name, score in scores.items() if isinstance(score, dict) and "low" in score}
+    # Nothing equals nothing on a database of one's own: there such a query does judge.
+    cannot = {why: int(count) for why, count in gold.items() if why != "empty" or not scores.get("database")}
+    return {
+        "scored": _fact(record, "scored", str, ""),
+        "tuned": bool(record.get("tuned")),
+        "base": _fact(record, "base", str, ""),
+        "trained_on": bool(record.get("rows_changed_since_training")),
+        "split": split,
+        "n": n,
+        "rows": _fact(record, "data_sha256", str, None) or hashes.get(split),
+        "scores": {name: _estimate(score, n) for name, score in found.items()},
+        "truncated": _fact(scores, "truncated", int, 0),
+        "bound": _fact(scores, "max_new_tokens", int, None),
+        "cannot_judge": cannot,
+        "sharpness": told_apart
+        and Sharpness(
+            _estimate(told_apart, mutants["mutants"]), int(mutants["queries"]), int(mutants["mutants"])
+        ),
+        "wrong": wrong,
+        "patterns": _shares(errors["patterns"], wrong) if errors else None,
+        "classes": _shares(classes, wrong),
+        "claimed": {name: float(share["claimed"]) for name, share in classes.items() if "claimed" in share},
+    }
 
 
-def estimates_of(record: dict[str, Any]) -> dict[str, Estimate]:
-    """Every score with its interval, by name, in the order of the record."""
-    return {name: as_estimate(score) for name, score in scores_of(record).items() if has_interval(score)}
+def _fact(source: dict[str, Any], key: str, kind: type, missing: Any) -> Any:
+    """A value of this type; `missing` where there is none, or null. Raises `ValueError` for another type."""
+    value = source.get(key)
+    if value is None:
+        return missing
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise ValueError(f"{key} is a {type(value).__name__}")
+    return value
 
 
-def as_estimate(score: dict[str, float]) -> Estimate:
-    """A recorded score, which `has_interval`."""
-    return Estimate(score["value"], score["low"], score["high"])
+def _numbers(record: dict[str, Any], key: str, kind: type) -> dict[str, Any]:
+    return {name: kind(value) for name, value in _fact(record, key, dict, {}).items()}
 
 
-def has_interval(score: Any) -> bool:
-    """Whether a recorded value is a score with its interval."""
-    return isinstance(score, dict) and {"value", "low", "high"} <= score.keys()
+def _estimate(score: dict[str, Any], rows: Any) -> Estimate:
+    value, low, high = (float(score[end]) for end in ("value", "low", "high"))
+    if not math.isfinite(value + low + high):
+        raise ValueError(f"a score of {value}")
+    return Estimate(value, low, high, int(score.get("n", rows)))
 
 
-def score_names(records: Records) -> list[str]:
-    """The scores that any of the records holds."""
-    return list(dict.fromkeys(name for record in records.values() for name in estimates_of(record)))
+def _shares(shares: dict[str, Any], wrong: int) -> dict[str, Estimate]:
+    return {name: _estimate(share, wrong) for name, share in shares.items()}
 
 
-def _rows_scored(record: dict[str, Any]) -> str | None:
-    """A hash of the rows that the scores are of."""
-    split = scores_of(record).get("split")
-    return record.get("data_sha256") or record.get("data", {}).get("sha256", {}).get(split)
+def _machine(device: str, cpus: Any, hardware: dict[str, Any]) -> str:
+    counts = ((cpus, "CPU"), (hardware.get("threads"), "thread"))
+    return ", ".join([*filter(None, [device]), *(counted(count, what) for count, what in counts if count)])
 
 
-def by_rows(records: Records) -> list[Records]:
+def counted(count: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def score_names(records: Iterable[Recorded]) -> list[str]:
+    """The scores that any of them has, in the project's order."""
+    found = dict.fromkeys(name for record in records for name in record.scores)
+    return [*(name for name in SCORES if name in found), *(name for name in found if name not in SCORES)]
+
+
+def by_rows(records: Iterable[Recorded]) -> list[list[Recorded]]:
     """Those with scores, those of the same rows together."""
-    groups: dict[str | None, dict[Path, dict[str, Any]]] = {}
-    for folder, record in records.items():
-        if estimates_of(record):
-            groups.setdefault(_rows_scored(record), {})[folder] = record
+    groups: dict[str | None, list[Recorded]] = {}
+    for record in records:
+        if record.scores:
+            groups.setdefault(record.rows, []).append(record)
     return list(groups.values())
 
 
-def training_minutes(record: dict[str, Any]) -> float | None:
-    """Minutes of training alone; unknown of a run that was resumed, whose record has its last start's."""
-    seconds = record.get("seconds_since_last_start", {}).get("training")
-    return None if seconds is None or record.get("resumed") else seconds / 60
+def ranked(runs: Iterable[Recorded]) -> list[Recorded]:
+    """Those that finished with an objective, the best first: a loss is better when lower."""
+    done = [run for run in runs if run.state == "finished" and run.objective is not None]
+    done = [run for run in done if math.isfinite(run.objective or 0)]
+    return sorted(done, key=lambda run: (run.objective or 0) * (1 if run.metric == "val/loss" else -1))
+
+
+def unlike(runs: Iterable[Recorded]) -> str:
+    """In what the objectives of runs differ, so that these cannot be ranked; empty where they can."""
+    facts: dict[str, Callable[[Recorded], Any]] = {
+        "objective": lambda run: run.metric,
+        "validation rows": lambda run: run.validation_rows,
+        # A loss is of all validation rows, but raised by smoothing; scores are of the rows generated.
+        "validation.generate_rows": lambda run: (
+            run.metric != "val/loss" and run.settings.get("validation.generate_rows")
+        ),
+        "optim.label_smoothing": lambda run: (
+            run.metric == "val/loss" and run.settings.get("optim.label_smoothing")
+        ),
+    }
+    done = ranked(runs)
+    return next((what for what, of in facts.items() if len({of(run) for run in done}) > 1), "")
+
+
+def best_first(runs: Sequence[Recorded]) -> list[Recorded]:
+    """Runs by their objectives, others after them; in the order given where these cannot be ranked."""
+    done = [] if unlike(runs) else ranked(runs)
+    return [*done, *(run for run in runs if run not in done)]
+
+
+def remarks(records: Sequence[Recorded]) -> list[str]:
+    """What is to be known of scores before they are read, each said once."""
+    said = [(record, sentence) for record in records for sentence in _remarks(record)]
+    return together(said, len(records))
+
+
+def _remarks(record: Recorded) -> Iterable[str]:
+    fewer: dict[int, list[str]] = {}
+    for name, score in record.scores.items():
+        if score.n != record.n:
+            fewer.setdefault(score.n, []).append(name.replace("_", " "))
+    if fewer:
+        of = "; ".join(f"{', '.join(names)}: of {counted(rows, 'row')}" for rows, names in fewer.items())
+        cannot = record.cannot_judge
+        why = ", ".join("finds nothing" if reason == "empty" else reason for reason in cannot)
+        queries = "1 gold query" if sum(cannot.values()) == 1 else f"{sum(cannot.values())} gold queries"
+        yield of + (f"; {queries} cannot be judged: {why}" if cannot else "")
+    if record.truncated:
+        bound = f" at {record.bound} tokens" if record.bound else ""
+        yield f"{record.truncated} of {counted(record.n or 0, 'output')} cut{bound}"
+    if record.sharpness:
+        share, originals, mutants = record.sharpness
+        yield (
+            f"execution tells {share} % of {mutants:,} queries that differ in one place from the {originals} "
+            "gold queries they were made of"
+        )
+
+
+def together(said: Iterable[tuple[Recorded, str]], everyone: int) -> list[str]:
+    """Each sentence once, after the labels of those it is said of."""
+    labels: dict[str, list[str]] = {}
+    for record, sentence in said:
+        labels.setdefault(sentence, []).append(record.label)
+    return [
+        f"{f'all {everyone}' if len(of) == everyone > 1 else ', '.join(of)}: {sentence}"
+        for sentence, of in labels.items()
+    ]
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -86,14 +320,8 @@ def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     return {name: curve for name, curve in curves.items() if all(map(math.isfinite, curve[1]))}
 
 
-def differing_settings(runs: Records) -> dict[str, dict[Path, Any]]:
+def differing_settings(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
     """Each setting that changes results and is not the same for all runs, with every run's value."""
-    identities = {folder: flatten(record.get("identity", {})) for folder, record in runs.items()}
-    keys = dict.fromkeys(key for identity in identities.values() for key in identity)
-    values = {key: {folder: identity.get(key) for folder, identity in identities.items()} for key in keys}
-    return {key: found for key, found in values.items() if len(set(map(str, found.values()))) > 1}
-
-
-def commit(record: dict[str, Any]) -> str:
-    """The project's git commit that a run ran on, where it is known."""
-    return record.get("environment", {}).get("git_commit") or ""
+    keys = dict.fromkeys(key for run in runs for key in run.identity)
+    values = {key: [run.identity.get(key) for run in runs] for key in keys}
+    return {key: found for key, found in values.items() if len(set(map(str, found))) > 1}

@@ -6,39 +6,38 @@ What is said of them is collected here, in sections; `medsql.runs.pages` writes 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
-
-from matplotlib.figure import Figure
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from medsql.errors import UserError
 from medsql.runs import plots, published
 from medsql.runs.differences import METHODS, Comparison, in_points, p_value
-from medsql.runs.fingerprint import flatten
-from medsql.runs.labels import labels_of, score_label
-from medsql.runs.plots import MOST_LINES, MOST_ROWS, Curve, Estimate, Point
+from medsql.runs.labels import score_label, short
+from medsql.runs.numbers import most_frequent, numbers_of, share_of
+from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table
+from medsql.runs.plots import MOST_LINES, MOST_ROWS, Curve, Point
 from medsql.runs.predictions import ERRORS, read_rows
 from medsql.runs.recorded import (
-    Records,
-    as_estimate,
+    Recorded,
     by_rows,
-    commit,
+    counted,
     differing_settings,
-    estimates_of,
-    has_interval,
+    ranked,
     read_curves,
+    remarks,
     score_names,
-    scores_of,
-    training_minutes,
+    together,
+    unlike,
 )
-from medsql.runs.table import short, state_of
+from medsql.runs.table import decimals
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = 3
 """Examples shown of each pattern of errors."""
+
+PATTERNS = 8
+"""Patterns of errors in a plot, at most."""
 
 OF_F1 = ("token_precision", "token_recall")
 """Scores that token F1 is made of, and that it stands for where a plot has a panel for each score."""
@@ -48,213 +47,113 @@ INTERVALS = (
     "validity), the percentile bootstrap's over rows of means (token overlap). They cover the choice of "
     "rows, not that of seeds."
 )
+CASE = (
+    " Exact match ignores the case of values and logical form does not, so exact match can be the higher of "
+    "the two."
+)
 
-Cell = str | Estimate
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns, the first `words` of them of words and the others of numbers, and how they came about."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    method: str = ""
-    words: int = 1
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A drawn figure; `caption` says what is seen, and what was left out."""
-
-    name: str
-    figure: Figure
-    caption: str
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Some wrong predictions that show the same pattern."""
-
-    title: str
-    rows: Sequence[Row]
-
-
-@dataclass
-class Section:
-    """A heading and what stands below it, in this order."""
-
-    title: str
-    texts: list[str] = field(default_factory=list)
-    plots: list[Plot] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    examples: list[Examples] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that is written: the page's sections, and rows of numbers for each CSV file."""
-
-    title: str
-    command: str
-    warnings: Sequence[str]
-    sections: Sequence[Section]
-    numbers: Mapping[str, Sequence[Row]]
-
-
-class Warnings(logging.Handler):
-    """The project's own warnings while the context lasts, each once, in their order."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: dict[str, None] = {}
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep what is logged."""
-        self.texts[record.getMessage()] = None
-
-    def __enter__(self) -> Self:
-        logging.getLogger("medsql").addHandler(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        logging.getLogger("medsql").removeHandler(self)
+Curves = Mapping[str, tuple[list[int], list[float]]]
 
 
 def make_report(
-    records: Records, comparisons: Sequence[Comparison], command: str, warnings: Warnings
+    records: Sequence[Recorded], comparisons: Sequence[Comparison], command: str, warnings: Iterable[str]
 ) -> Report:
-    """What the records of runs and evaluations say, in their order, and how evaluations differ.
+    """What labelled records say, in their order, and how evaluations differ.
 
-    Files that cannot be read are passed over; that is logged, and so becomes one of the `warnings`.
+    Files that cannot be read are passed over; that is logged. `warnings` is read last.
     """
-    labels = labels_of(records)
-    scored = {folder: record for folder, record in records.items() if record.get("kind") == "evaluate"}
-    runs = {folder: record for folder, record in records.items() if folder not in scored}
+    scored = [record for record in records if record.kind == "evaluate"]
+    runs = [record for record in records if record not in scored]
     sections = [
-        _in_short(runs, comparisons, labels),
-        _evaluations(scored, labels),
-        _differences(comparisons, labels),
-        _runs(runs, labels),
-        _training(runs, labels),
-        _errors(records, labels),
-        _what_was_compared(records, labels),
+        _in_short(runs, comparisons),
+        _evaluations(scored),
+        _differences(comparisons),
+        _runs(runs),
+        _training(runs),
+        _errors(records),
+        _what_was_compared(records),
         _published(records),
     ]
+    counts = [counted(len(found), what) for found, what in ((runs, "run"), (scored, "evaluation")) if found]
     return Report(
-        title=_title(runs, scored),
+        title=f"{' and '.join(counts)} compared",
         command=command,
-        warnings=[*warnings.texts, *_doubts(records, labels)],
+        warnings=[*warnings, *together(_doubts(records), len(records))],
         sections=[section for section in sections if section.texts or section.tables or section.plots],
-        numbers={
-            "runs": [_run_numbers(folder, record) for folder, record in runs.items()],
-            "scores": [*_score_numbers(records)],
-            "differences": [*_difference_numbers(comparisons)],
-            "errors": [*_error_numbers(records)],
-        },
+        numbers=numbers_of(records, comparisons),
     )
-
-
-def _title(runs: Records, scored: Records) -> str:
-    counts = ((len(runs), "run"), (len(scored), "evaluation"))
-    return " and ".join(f"{n} {what}{'s' * (n != 1)}" for n, what in counts if n) + " compared"
 
 
 # --- sections ---------------------------------------------------------------------------------------
 
 
-def _in_short(runs: Records, comparisons: Sequence[Comparison], labels: Mapping[Path, str]) -> Section:
-    texts = []
-    best = next(iter(runs.items()), None)
-    if best and len(runs) > 1 and len(_objectives(runs)) == 1 and best[1].get("objective") is not None:
-        metric = best[1].get("settings", {}).get("objective", "its objective")
-        first = next(iter(estimates_of(best[1]).items()), None)
-        of_test = f"; on {scores_of(best[1])['n']} test rows, {score_label(first[0])} is " if first else ""
-        texts.append(
-            f"Of {len(runs)} runs, {labels[best[0]]} is the best by {metric} ({best[1]['objective']:.3f}, on "
-            f"validation rows){of_test}{in_percent(first[1]) + ' %' if first else ''}."
+def _in_short(runs: Sequence[Recorded], comparisons: Sequence[Comparison]) -> Section:
+    section, done = Section("In short"), ranked(runs)
+    if len(done) > 1 and not unlike(runs):
+        best, name = done[0], next(iter(done[0].scores), "")
+        of_test = f"; on {best.n} test rows, {score_label(name)} is {best.scores[name]} %" if name else ""
+        section.texts.append(
+            f"Of {len(done)} finished runs, {best.label} is the best by {best.metric} "
+            f"({best.objective:.3f}, on validation rows){of_test}."
         )
-    for comparison in comparisons:
-        for other, found in comparison.others.items():
-            for name, difference in list(found.items())[:1]:
-                texts.append(
-                    f"{labels[other]} against {labels[comparison.first]}, {score_label(name)}: "
-                    f"{in_points(difference)} points on the same {difference.n} rows, "
-                    f"p\u00a0{_is(p_value(difference.p))}."
-                )
-    return Section("In short", texts[:MOST_LINES])
-
-
-def _objectives(runs: Records) -> set[str]:
-    return {str(record.get("settings", {}).get("objective")) for record in runs.values()}
+    for first, others in comparisons:
+        name = next(name for found in others.values() for name in found)
+        said = [
+            f"{other.label} {in_points(found[name])} points, p\u00a0{_is(p_value(found[name].p))}"
+            for other, found in others.items()
+            if name in found
+        ]
+        rest = f"; {len(said) - 3} more below" if len(said) > 3 else ""
+        section.texts.append(
+            f"Against {first.label}, {score_label(name)} on the same {first.n} rows: "
+            f"{'; '.join(said[:3])}{rest}."
+        )
+    return section
 
 
 def _is(p: str) -> str:
     return f"<\u00a0{p[1:]}" if p.startswith("<") else f"=\u00a0{p}"
 
 
-def _evaluations(scored: Records, labels: Mapping[Path, str]) -> Section:
-    section = Section("Evaluations")
-    names = score_names(scored)
+def _evaluations(scored: Sequence[Recorded]) -> Section:
+    section, names = Section("Evaluations"), score_names(scored)
     if not names:
         return section
-    for place, group in enumerate(by_rows(scored)):
-        if len(group) > 1:
-            section.plots.append(_score_plot(group, labels, f"scores-{place + 1}" if place else "scores"))
-    rows = [_score_row(labels[folder], record, names) for folder, record in scored.items()]
+    section.plots += [_score_plot(group, name) for name, group in _groups("scores", scored)]
+    rows = [
+        [each.label, each.split, _text(each.n), *[str(each.scores.get(name, "")) for name in names]]
+        for each in scored
+    ]
     columns = ["scored", "split", "rows", *map(score_label, names)]
-    section.tables.append(Table(columns, rows, INTERVALS, words=2))
-    section.notes += [*_mutants(scored, labels)]
+    section.tables.append(Table(columns, rows, _method(names), words=2))
+    section.notes += [f"{remark}." for remark in remarks(scored)]
     return section
 
 
-def _score_row(label: str, record: dict[str, Any], names: Sequence[str]) -> list[Cell]:
-    scores, found = scores_of(record), estimates_of(record)
-    return [
-        label,
-        scores.get("split", ""),
-        str(scores.get("n", "")),
-        *[found.get(name, "") for name in names],
-    ]
+def _groups(name: str, records: Iterable[Recorded]) -> list[tuple[str, list[Recorded]]]:
+    """Those of the same rows, where there are several, and a plot's name for each group."""
+    groups = [group for group in by_rows(records) if len(group) > 1]
+    return [(f"{name}-{place}" if place > 1 else name, group) for place, group in enumerate(groups, 1)]
 
 
-def _mutants(records: Records, labels: Mapping[Path, str]) -> Iterator[str]:
-    """How far equal results can be trusted to mean equal queries: one sentence for the same gold queries."""
-    said: dict[str, list[str]] = {}
-    for folder, record in records.items():
-        mutants = scores_of(record).get("mutants")
-        if isinstance(mutants, dict) and has_interval(mutants.get("told_apart")):
-            share = in_percent(as_estimate(mutants["told_apart"]))
-            sentence = (
-                f"execution tells {share} % of {mutants['mutants']:,} queries that differ in one place from "
-                f"the {mutants['queries']} gold queries they were made of."
-            )
-            said.setdefault(sentence, []).append(labels[folder])
-    return (f"{', '.join(names)}: {sentence}" for sentence, names in said.items())
+def _method(names: Sequence[str]) -> str:
+    return INTERVALS + CASE * ({"exact_match", "logical_form"} <= set(names)) if names else ""
 
 
-def _score_plot(group: Records, labels: Mapping[Path, str], name: str) -> Plot:
-    shown, rest = _first(group, MOST_LINES)
-    names = score_names(shown)
-    found = {labels[folder]: estimates_of(record) for folder, record in shown.items()}
-    series = {label: [estimates.get(name) for name in names] for label, estimates in found.items()}
-    record = next(iter(shown.values()))
-    what = f"{scores_of(record).get('n')} {scores_of(record).get('split')} rows"
-    figure = plots.dot_rows([score_label(name) for name in names], series, "score, %")
-    return Plot(name, figure, f"Scores on the same {what}, with 95 % intervals.{_left_out(rest)}")
+def _score_plot(group: Sequence[Recorded], name: str) -> Plot:
+    shown = group[:MOST_ROWS]
+    names = [name for name in score_names(shown) if name not in OF_F1]
+    panels = {score_label(name): [each.scores.get(name) for each in shown] for name in names}
+    caption = f"Scores on the same {shown[0].n} {shown[0].split} rows, with 95 % intervals."
+    figure = plots.dots([each.label for each in shown], panels)
+    return Plot(name, figure, caption + _left_out(len(group) - len(shown), "the table has all"))
 
 
-def _differences(comparisons: Sequence[Comparison], labels: Mapping[Path, str]) -> Section:
+def _differences(comparisons: Sequence[Comparison]) -> Section:
     section = Section("Differences")
-    for first, others in comparisons:
-        rows: list[list[Cell]] = [
-            [labels[other], score_label(name), in_points(difference), p_value(difference.p)]
-            for other, found in others.items()
-            for name, difference in found.items()
-        ]
-        columns = (f"difference from {labels[first]}", "score", "points", "p")
-        section.tables.append(Table(columns, rows, words=2))
+    for comparison in comparisons:
+        first = f"difference from {comparison.first.label}"
+        section.tables.append(Table((first, "score", "points", "rows", "p"), comparison.rows(), words=2))
     if section.tables:
         section.texts += [
             "Row by row on the same rows, in percentage points, with 95 % intervals: Newcombe's of "
@@ -264,85 +163,66 @@ def _differences(comparisons: Sequence[Comparison], labels: Mapping[Path, str]) 
     return section
 
 
-def _runs(runs: Records, labels: Mapping[Path, str]) -> Section:
-    section = Section("Runs")
+def _runs(runs: Sequence[Recorded]) -> Section:
+    section, names = Section("Runs"), score_names(runs)
     if not runs:
         return section
-    names = score_names(runs)
-    groups = [group for group in by_rows(runs) if len(group) > 1]
-    for place, group in enumerate(groups):
-        ending = f"-{place + 1}" if place else ""
-        section.plots += [_configurations(group, labels, f"configurations{ending}")]
-        section.plots += _trade_off(group, labels, f"trade-off{ending}")
+    shown = _shown(runs)
+    section.plots += [_score_plot(group, name) for name, group in _groups("configurations", runs)]
+    for name, group in _groups("trade-off", runs):
+        section.plots += _trade_off(group, shown, name)
     columns = ["run", "state", "objective", "val/loss", *[f"test {score_label(name)}" for name in names]]
-    rows = [_run_row(folder, labels[folder], record, names) for folder, record in runs.items()]
-    section.tables.append(
-        Table(
-            [*columns, "trained weights", "minutes"],
-            rows,
-            "Best first, by the objective, which is a validation score. Minutes are those of training alone, "
-            f"and missing where a run was resumed. {INTERVALS if names else ''}",
-            words=2,
-        )
-    )
-    section.tables += _settings_that_differ(runs, labels)
-    section.notes += [*_mutants(runs, labels)]
+    rows = [
+        [
+            run.label,
+            run.state,
+            decimals(run.objective),
+            decimals(run.validation.get("val/loss")),
+            *[str(run.scores.get(name, "")) for name in names],
+            f"{run.parameters['trainable']:,}" if "trainable" in run.parameters else "",
+            decimals(run.minutes, 1),
+        ]
+        for run in runs
+    ]
+    order = "Best first, by the objective, which is a validation score. " * (not unlike(runs))
+    minutes = "Minutes are those of training alone, and missing where a run was resumed. "
+    columns += ["trained weights", "minutes"]
+    section.tables.append(Table(columns, rows, f"{order}{minutes}{_method(names)}", words=2))
+    section.tables += _settings_that_differ(runs)
+    section.notes += [f"{remark}." for remark in remarks(runs)]
     return section
 
 
-def _run_row(folder: Path, label: str, record: dict[str, Any], names: Sequence[str]) -> list[Cell]:
-    found = estimates_of(record)
-    trainable, minutes = record.get("parameters", {}).get("trainable"), training_minutes(record)
-    return [
-        label,
-        state_of(folder, record),
-        _number(record.get("objective")),
-        _number(record.get("validation", {}).get("val/loss")),
-        *[found.get(name, "") for name in names],
-        "" if trainable is None else f"{trainable:,}",
-        "" if minutes is None else f"{minutes:.1f}",
-    ]
-
-
-def _settings_that_differ(runs: Records, labels: Mapping[Path, str]) -> list[Table]:
-    differing = differing_settings(runs)
-    if not differing:
-        return []
-    values = [[_text(found[folder]) for folder in runs] for found in differing.values()]
-    names = [labels[folder] for folder in runs]
+def _settings_that_differ(runs: Sequence[Recorded]) -> list[Table]:
+    differing = {key: [*map(_text, found)] for key, found in differing_settings(runs).items()}
+    names = [run.label for run in runs]
     if len(differing) > len(names):  # a page has more room below than beside
-        rows = [[key, *of_key] for key, of_key in zip(differing, values)]
-        return [Table(["settings that differ", *names], rows)]
-    rows = [[name, *of_run] for name, of_run in zip(names, zip(*values))]
-    return [Table(["settings that differ", *differing], rows)]
+        return [Table(["settings that differ", *names], [[key, *found] for key, found in differing.items()])]
+    rows = [[name, *of_run] for name, of_run in zip(names, zip(*differing.values()))]
+    return [Table(["settings that differ", *differing], rows)] if differing else []
 
 
-def _configurations(group: Records, labels: Mapping[Path, str], name: str) -> Plot:
-    shown, rest = _first(group, MOST_ROWS)
-    found = {labels[folder]: estimates_of(record) for folder, record in shown.items()}
-    names = [name for name in score_names(shown) if name not in OF_F1]
-    panels = {score_label(name): [scores.get(name) for scores in found.values()] for name in names}
-    record = next(iter(shown.values()))
-    caption = (
-        f"Test scores on the same {scores_of(record).get('n')} rows, with 95 % intervals, best run first."
-    )
-    return Plot(name, plots.configurations(list(found), panels), caption + _left_out(rest))
+def _shown(runs: Iterable[Recorded]) -> dict[Recorded, int]:
+    """Those that have a line or a marker of their own, and its place in `LINES`: the same in every plot."""
+    drawn = [run for run in runs if run.scores or (run.folder / "metrics.csv").exists()]
+    return {run: place for place, run in enumerate(drawn[:MOST_LINES])}
 
 
-def _trade_off(group: Records, labels: Mapping[Path, str], name: str) -> list[Plot]:
+def _trade_off(group: Sequence[Recorded], shown: Mapping[Recorded, int], name: str) -> list[Plot]:
     """What scores cost in weights and time, where there is anything to choose from."""
-    shown, rest = _first(group, MOST_LINES)
-    score = score_names(shown)[0]
-    costs: dict[str, Callable[[dict[str, Any]], float | None]] = {
-        "trained weights (log scale)": lambda record: record.get("parameters", {}).get("trainable"),
-        "minutes of training": training_minutes,
+    score = score_names(group)[0]
+    costs: dict[str, Callable[[Recorded], float | None]] = {
+        "trained weights (log scale)": lambda run: run.parameters.get("trainable"),
+        "minutes of training": lambda run: run.minutes,
     }
-    panels = {}
+    panels, left = {}, set()
     for unit, cost in costs.items():
+        found = {run: value for run in group if score in run.scores and (value := cost(run))}
+        left |= found.keys() - shown.keys()
         points = [
-            Point(labels[folder], value, estimates_of(record)[score])
-            for folder, record in shown.items()
-            if (value := cost(record)) and score in estimates_of(record)
+            Point(run.label, shown[run], value, run.scores[score])
+            for run, value in found.items()
+            if run in shown
         ]
         if len({point.cost for point in points}) > 1:
             panels[unit] = points
@@ -350,189 +230,181 @@ def _trade_off(group: Records, labels: Mapping[Path, str], name: str) -> list[Pl
         return []
     figure = plots.trade_off(panels, f"test {score_label(score)}", logarithmic=[*costs][:1])
     caption = f"What test {score_label(score)} costs, with 95 % intervals."
-    if len({str(record.get("hardware")) for record in shown.values()}) > 1:
+    if len({run.machine for run in group}) > 1:
         caption += " Not all of these runs had the same hardware: their minutes are not comparable."
-    return [Plot(name, figure, caption + _left_out(rest))]
+    return [Plot(name, figure, caption + _left_out(len(left), "the table has all"))]
 
 
-def _training(runs: Records, labels: Mapping[Path, str]) -> Section:
-    section = Section("Training")
-    curves = {folder: read_curves(folder / "metrics.csv") for folder in runs}
-    curves = {folder: found for folder, found in curves.items() if found}
-    if not curves:
-        return section
-    shown, rest = _first(curves, MOST_LINES)
-    train, validation = (_column(shown, labels, name) for name in ("train/loss", "val/loss"))
+def _training(runs: Sequence[Recorded]) -> Section:
+    section, shown = Section("Training"), _shown(runs)
+    curves = {run: found for run in runs if (found := read_curves(run.folder / "metrics.csv"))}
+    train, validation = (_column(curves, shown, name) for name in ("train/loss", "val/loss"))
+
+    def left(*names: str) -> str:
+        having = [run for run, found in curves.items() if not found.keys().isdisjoint(names)]
+        return _left_out(sum(run not in shown for run in having))
+
     if train and validation:
         caption = (
-            "Loss as logged (faint), its running mean over a twentieth of the steps, and validation loss."
+            "Loss as logged (faint), its running mean over a twentieth of the steps, and validation loss. "
+            "Scales are those of all but the first tenth of the steps, which may lie above them."
         )
-        figure = plots.loss_curves(train, validation)
-        section.plots.append(Plot("loss", figure, f"{caption}{_left_out(rest)}"))
-    names = dict.fromkeys(name for found in shown.values() for name in found if name.startswith("val/"))
-    panels = {
-        score_label(name): _column(shown, labels, name)
-        for name in names
-        if name != "val/loss" and name.removeprefix("val/") not in OF_F1
-    }
+        section.plots.append(
+            Plot("loss", plots.loss_curves(train, validation), caption + left("val/loss", "train/loss"))
+        )
+    names = dict.fromkeys(name for found in curves.values() for name in found if name.startswith("val/"))
+    names = dict.fromkeys(name for name in names if name.removeprefix("val/") not in ("loss", *OF_F1))
+    panels = {score_label(name): drawn for name in names if (drawn := _column(curves, shown, name))}
     if panels:
         caption = (
             "Scores of the SQL generated in validation. They may be of the first validation rows only "
-            f"(validation.generate_rows): a guide, no result.{_left_out(rest)}"
+            f"(validation.generate_rows): a guide, no result.{left(*names)}"
         )
         section.plots.append(Plot("validation", plots.score_curves(panels), caption))
-    _beside_table_1(section, {folder: runs[folder] for folder in curves}, curves, labels)
+    _beside_table_1(section, curves, shown)
     return section
 
 
-def _column(curves: Mapping[Path, Any], labels: Mapping[Path, str], name: str) -> list[Curve]:
-    return [Curve(labels[folder], *found[name]) for folder, found in curves.items() if name in found]
+def _column(curves: Mapping[Recorded, Curves], shown: Mapping[Recorded, int], name: str) -> list[Curve]:
+    return [
+        Curve(run.label, shown[run], *found[name])
+        for run, found in curves.items()
+        if name in found and run in shown
+    ]
 
 
-def _beside_table_1(section: Section, runs: Records, curves: Mapping[Path, Any], labels: Any) -> None:
-    """The published losses beside those of the same scale, or a line that says why not."""
-    alike = {folder: curves[folder] for folder, record in runs.items() if published.same_scale(record)}
-    shown, rest = _first(alike, MOST_LINES - 2)
-    ours = _column(shown, labels, "val/loss")
-    if ours:
+def _beside_table_1(
+    section: Section, curves: Mapping[Recorded, Curves], shown: Mapping[Recorded, int]
+) -> None:
+    """The published losses beside those of the same scale; a line where only the checkpoint is the same."""
+    same = {run: found for run, found in curves.items() if run.checkpoint == published.CHECKPOINT}
+    alike = {run: found for run, found in same.items() if published.same_scale(run)}
+    if ours := _column(alike, shown, "val/loss"):
         caption = (
             "The published report's Table 1 beside runs of the same checkpoint and label smoothing. A "
             "published step was of 8 rows, by its own row counts, and other data make other losses."
-        )
-        section.plots.append(Plot("published-loss", plots.published_losses(ours), caption + _left_out(rest)))
-    else:
+        ) + _left_out(len(alike.keys() - shown.keys()))
+        section.plots.append(Plot("published-loss", plots.published_losses(ours), caption))
+    if others := [run.label for run in same if run not in alike]:
         section.notes.append(
-            "The published report's losses (its Table 1) are not drawn beside these: only "
-            f"{published.CHECKPOINT} with optim.label_smoothing={published.LABEL_SMOOTHING} has losses of "
-            "their scale, and no run here is of both."
+            f"{', '.join(others)}: losses of another label smoothing than the published report's "
+            f"({published.LABEL_SMOOTHING}) are not drawn beside its Table 1."
         )
 
 
-def _errors(records: Records, labels: Mapping[Path, str]) -> Section:
-    section = Section("Errors")
-    found = {
-        folder: errors
-        for folder, record in records.items()
-        if isinstance(errors := scores_of(record).get("errors"), dict) and errors.get("wrong")
-    }
+def _errors(records: Sequence[Recorded]) -> Section:
+    section, found = Section("Errors"), [record for record in records if record.patterns]
     if not found:
         return section
-    shown, rest = _first(found, MOST_LINES)
-    patterns = _most_frequent(shown)
-    if len(shown) > 1:
-        series = {
-            labels[folder]: [_share(errors, "patterns", pattern) for pattern in patterns]
-            for folder, errors in shown.items()
-        }
-        figure = plots.dot_rows(patterns, series, "share of the wrong predictions, %")
-        caption = (
-            "Patterns among each one's wrong predictions, of which one may show several; 95 % intervals."
-        )
-        section.plots.append(Plot("errors", figure, caption + _left_out(rest)))
-    headers = [f"{labels[folder]}, of {errors['wrong']} wrong" for folder, errors in found.items()]
+    for name, group in _groups("errors", found):
+        section.plots.append(_error_plot(group, name))
+    headers = [f"{record.label}, of {record.wrong} wrong" for record in found]
     section.tables.append(
         Table(
             ["pattern", *headers],
-            [_share_row(pattern, found, "patterns", pattern) for pattern in patterns],
+            [
+                [pattern, *[str(share_of(record, pattern)) for record in found]]
+                for pattern in most_frequent(found)
+            ],
             "Shares of the wrong predictions in percent, with Wilson's 95 % interval. A prediction may show "
             "several patterns.",
         )
     )
-    section.tables += _report_classes(found, headers)
-    for folder in found:
-        section.examples += _examples(folder, labels[folder], scores_of(records[folder]).get("split"))
+    claimed = {name: share for record in found for name, share in record.claimed.items()}
+    if claimed:
+        rows = [
+            [name, f"{100 * share:.0f}", *[str(record.classes.get(name, "")) for record in found]]
+            for name, share in claimed.items()
+        ]
+        method = (
+            "The classes of the published report: its own claim, of another model, data set and sample, "
+            "beside shares of the wrong predictions here, in percent. Context, no comparison."
+        )
+        section.tables.append(
+            Table(["class of the published report", "claimed there", *headers], rows, method)
+        )
+    if any(record.split == "test" for record in found):
+        section.notes.append(
+            f"Wrong predictions of test rows are in {ERRORS} of each folder and are not shown here: what is "
+            "read is no longer held out."
+        )
+    for record in found:
+        if record.split in ("train", "validation"):
+            section.examples += _examples(record)
     return section
 
 
-def _most_frequent(found: Mapping[Path, Any]) -> list[str]:
-    """All patterns that occur, those first that occur most often over all."""
-    counts: dict[str, int] = {}
-    for errors in found.values():
-        for pattern, share in errors.get("patterns", {}).items():
-            counts[pattern] = counts.get(pattern, 0) + share["count"]
-    return sorted((pattern for pattern in counts if counts[pattern]), key=lambda pattern: -counts[pattern])
-
-
-def _share(errors: dict[str, Any], kind: str, name: str) -> Estimate | None:
-    share = errors.get(kind, {}).get(name)
-    return as_estimate(share) if has_interval(share) else None
-
-
-def _share_row(first: str, found: Mapping[Path, Any], kind: str, name: str) -> list[Cell]:
-    return [first, *[_share(errors, kind, name) or "" for errors in found.values()]]
-
-
-def _report_classes(found: Mapping[Path, Any], headers: Sequence[str]) -> list[Table]:
-    claimed = {
-        name: share.get("claimed")
-        for errors in found.values()
-        for name, share in errors.get("report_classes", {}).items()
-    }
-    if not claimed:
-        return []
-    rows = []
-    for name, share in claimed.items():
-        first, *ours = _share_row(name, found, "report_classes", name)
-        rows.append([first, "" if share is None else f"{100 * share:.0f}", *ours])
-    method = (
-        "The classes of the published report: its own claim, of another model, data set and sample, beside "
-        "shares of the wrong predictions here, in percent. Context, no comparison."
+def _error_plot(group: Sequence[Recorded], name: str) -> Plot:
+    shown, patterns = group[:MOST_ROWS], most_frequent(group)
+    drawn = patterns[: min(PATTERNS, plots.most_panels(len(shown)))]
+    panels = {pattern: [share_of(record, pattern) for record in shown] for pattern in drawn}
+    caption = (
+        f"The {len(drawn)} most frequent of {len(patterns)} patterns"
+        if len(drawn) < len(patterns)
+        else "Patterns"
     )
-    return [Table(["class of the published report", "claimed there", *headers], rows, method)]
+    caption += " among each one's wrong predictions, in percent, with 95 % intervals."
+    figure = plots.dots([record.label for record in shown], panels)
+    return Plot(name, figure, caption + _left_out(len(group) - len(shown), "the table has all"))
 
 
-def _examples(folder: Path, label: str, split: str | None) -> Iterator[Examples]:
-    """The first wrong predictions of each pattern."""
-    try:
-        rows = read_rows(folder / ERRORS)
-    except UserError as error:
-        log.warning("%s, no examples are shown", error)
-        return
+def _examples(record: Recorded) -> list[Examples]:
+    """The first wrong predictions of each pattern, those first that occur most often."""
     patterns: dict[str, list[Row]] = {}
-    for row in rows:
-        for pattern in row.get("patterns", []):
-            patterns.setdefault(pattern, []).append(row)
-    warning = (
-        " (test rows: what is chosen after reading them, they no longer test)" if split == "test" else ""
-    )
-    for pattern, shown in patterns.items():
-        yield Examples(f"{label}: {pattern}{warning}", shown[:EXAMPLES])
+    try:
+        for row in read_rows(record.folder / ERRORS):
+            shown = {key: row[key] for key in ("question", "sql", "prediction")}
+            for pattern in row["patterns"]:
+                patterns.setdefault(pattern, []).append(shown)
+    except (UserError, KeyError, TypeError) as error:
+        damaged = error if isinstance(error, UserError) else f"{record.folder / ERRORS} is damaged ({error})"
+        log.warning("%s, no examples are shown", damaged)
+    often = sorted(patterns.items(), key=lambda found: -len(found[1]))
+    first = {pattern: rows[:EXAMPLES] for pattern, rows in often}
+    return [Examples(f"Wrong predictions of {record.label}", first)] if first else []
 
 
-def _what_was_compared(records: Records, labels: Mapping[Path, str]) -> Section:
-    facts: list[list[Cell]] = []
-    for folder, record in records.items():
-        settings, scores = record.get("settings", {}), scores_of(record)
-        data = settings.get("data", {})
-        beams = scores.get("decode", settings.get("decode", {})).get("num_beams")
-        facts.append(
-            [
-                labels[folder],
-                short(folder),
-                str(record.get("kind", "")),
-                str(record.get("model", {}).get("checkpoint", "")),
-                " ".join(filter(None, (data.get("source"), f"(split {data['split']})" if data else ""))),
-                f"{scores['n']} {scores.get('split', '')}" if "n" in scores else "",
-                "" if beams is None else "greedy" if beams == 1 else f"{beams} beams",
-                commit(record)[:10] + "-dirty" * commit(record).endswith("-dirty"),
-                _machine(record),
-            ]
-        )
-    columns = ("name", "folder", "kind", "model", "data", "rows scored", "decoding", "commit", "machine")
-    return Section("What was compared", tables=[Table(columns, facts, words=len(columns))])
+def _what_was_compared(records: Sequence[Recorded]) -> Section:
+    facts = [
+        {
+            "name": record.label,
+            "folder": short(record.folder),
+            "kind": record.kind,
+            "model": record.checkpoint,
+            "data": _data(record),
+            "rows scored": "" if record.n is None else f"{record.n} {record.split}",
+            "decoding": _decoding(record),
+            "commit": record.commit,
+            "machine": record.machine,
+        }
+        for record in records
+    ]
+    values = {column: {fact[column] for fact in facts} for column in facts[0]}
+    varying = [
+        column
+        for column in values
+        if len(values[column]) > 1 or column in ("name", "folder") or len(facts) == 1
+    ]
+    same = [f"{column} {next(iter(values[column]))}" for column in values if column not in varying]
+    same = [fact for fact in same if not fact.endswith(" ")]
+    rows = [[fact[column] for column in varying] for fact in facts]
+    texts = [f"The same for all: {'; '.join(same)}."] if same else []
+    return Section("What was compared", texts, tables=[Table(varying, rows, words=len(varying))])
 
 
-def _machine(record: dict[str, Any]) -> str:
-    hardware, cpus = record.get("hardware", {}), record.get("environment", {}).get("cpus")
-    threads = hardware.get("threads")
-    parts = (hardware.get("device"), cpus and f"{cpus} CPUs", threads and f"{threads} threads")
-    return ", ".join(str(part) for part in parts if part)
+def _data(record: Recorded) -> str:
+    source, split = (_text(record.settings.get(f"data.{key}")) for key in ("source", "split"))
+    return f"{source} (split {split})" if split else source
 
 
-def _published(records: Records) -> Section:
+def _decoding(record: Recorded) -> str:
+    beams = record.settings.get("decode.num_beams")
+    return "" if beams is None else "greedy" if beams == 1 else f"{beams} beams"
+
+
+def _published(records: Iterable[Recorded]) -> Section:
     section = Section("Published marks, as context")
-    sources = {record.get("settings", {}).get("data", {}).get("source") for record in records.values()}
-    if sources & set(published.SOURCES):
+    if {record.settings.get("data.source") for record in records} & set(published.SOURCES):
         section.texts.append(
             "Not comparable with anything above: these systems had 8,000 training pairs and, unless it says "
             "otherwise, the official test split of MIMICSQL's natural questions."
@@ -542,115 +414,26 @@ def _published(records: Records) -> Section:
     return section
 
 
-def _doubts(records: Records, labels: Mapping[Path, str]) -> Iterator[str]:
+def _doubts(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, str]]:
     """What the records themselves give reason to doubt."""
-    for folder, record in records.items():
-        label, state = labels[folder], state_of(folder, record)
-        if state != "finished":
-            yield f"{label} is {state}, not finished"
-        if commit(record).endswith("-dirty"):
-            yield f"{label} ran on changes that are in no commit ({commit(record)[:10]}-dirty)"
-        if record.get("model", {}).get("failures"):
-            yield f"{label} fell back to {record['model']['checkpoint']}: the model asked for did not load"
-        if record.get("rows_changed_since_training"):
-            yield f"{label} may have been scored on rows it was trained on: the data changed in between"
-    tested = {folder: record for folder, record in records.items() if record.get("kind") != "evaluate"}
-    if len(_objectives(tested)) > 1:
-        yield "the runs have different objectives: their order says nothing"
-    if len(by_rows(tested)) > 1:
-        yield "the runs were tested on different rows: their test scores cannot be compared"
+    for record in records:
+        if record.state != "finished":
+            yield record, f"{record.state}, not finished"
+        if record.commit.endswith("-dirty"):
+            yield record, f"ran on changes that are in no commit ({record.commit})"
+        if record.fell_back:
+            yield record, f"the model asked for did not load, {record.checkpoint} took its place"
+        if record.trained_on:
+            yield record, "may have been scored on rows trained on: the data changed in between"
 
 
-def _first(folders: Mapping[Path, Any], most: int) -> tuple[dict[Path, Any], int]:
-    """The first ones, and how many others there are."""
-    shown = dict(list(folders.items())[:most])
-    return shown, len(folders) - len(shown)
-
-
-def _left_out(count: int) -> str:
-    return f" {count} more are left out here; the tables have all." if count else ""
-
-
-# --- numbers ----------------------------------------------------------------------------------------
-
-
-def _run_numbers(folder: Path, record: dict[str, Any]) -> Row:
-    scores = {
-        f"test_{name}{end}": part
-        for name, estimate in estimates_of(record).items()
-        for end, part in zip(("", "_low", "_high"), estimate)
-    }
-    return {
-        "folder": short(folder),
-        "state": state_of(folder, record),
-        "objective": record.get("objective"),
-        "objective_metric": record.get("settings", {}).get("objective"),
-        **record.get("validation", {}),
-        "test_rows": record.get("test", {}).get("n"),
-        **scores,
-        **{f"{name}_weights": count for name, count in record.get("parameters", {}).items()},
-        "steps": record.get("steps"),
-        "training_minutes": training_minutes(record),
-        "git_commit": commit(record),
-        **flatten(record.get("identity", {})),
-    }
-
-
-def _score_numbers(records: Records) -> Iterator[Row]:
-    for folder, record in records.items():
-        scores = scores_of(record)
-        for name, estimate in estimates_of(record).items():
-            yield {
-                "folder": short(folder),
-                "scored": record.get("scored", ""),
-                "split": scores.get("split"),
-                "rows": scores.get("n"),
-                "num_beams": scores.get("decode", {}).get("num_beams"),
-                "score": name,
-                **estimate._asdict(),
-            }
-
-
-def _difference_numbers(comparisons: Sequence[Comparison]) -> Iterator[Row]:
-    for first, others in comparisons:
-        for other, found in others.items():
-            for name, difference in found.items():
-                yield {
-                    "folder": short(other),
-                    "against": short(first),
-                    "score": name,
-                    **difference._asdict(),
-                }
-
-
-def _error_numbers(records: Records) -> Iterator[Row]:
-    for folder, record in records.items():
-        errors = scores_of(record).get("errors") or {}
-        for kind in ("patterns", "report_classes"):
-            for name, share in errors.get(kind, {}).items():
-                yield {
-                    "folder": short(folder),
-                    "kind": kind,
-                    "name": name,
-                    "wrong": errors.get("wrong"),
-                    **share,
-                }
-
-
-# --- text -------------------------------------------------------------------------------------------
-
-
-def in_percent(cell: Estimate) -> str:
-    """`33.0 (25.0–43.0)`."""
-    value, low, high = (100 * part for part in cell)
-    return f"{value:.1f} ({low:.1f}–{high:.1f})"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _left_out(count: int, where: str = "") -> str:
+    if not count:
+        return ""
+    return f" {count} more {'is' if count == 1 else 'are'} left out here{'; ' * bool(where)}{where}."
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,105 +2,94 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from medsql.runs.folder import is_locked, read_record
+from medsql.runs.folder import RECORD
+from medsql.runs.labels import common_parent, labelled, score_label, short
+from medsql.runs.recorded import Recorded, counted, recorded, remarks
 
 PLAIN_WIDTH = 160
-"""Columns where the output is no terminal: wide enough that no path is cut."""
-
-Row = tuple[str, ...]
+"""Columns where the output is no terminal: wide enough that no score is cut."""
 
 
 def print_folders(folders: Sequence[Path]) -> None:
-    """Runs as one table, evaluations as another, each in the order given."""
-    kinds = {folder: (read_record(folder) or {}).get("kind") for folder in folders}
-    scored = [folder for folder in folders if kinds[folder] == "evaluate"]
-    runs = [folder for folder in folders if folder not in scored]
+    """What lies in the folders; those without a record are runs not started. Raises `UserError`."""
+    print_records(
+        labelled([recorded(each) if (each / RECORD).exists() else Recorded(each) for each in folders])
+    )
+
+
+print_scores = print_folders
+
+
+def print_records(records: Sequence[Recorded]) -> None:
+    """Runs as one table, evaluations as another, each in the order given and called by its label."""
+    scored = [record for record in records if record.kind == "evaluate"]
+    runs = [record for record in records if record not in scored]
     if runs:
-        print_runs(runs)
+        _print_runs(runs)
     if scored:
-        print_scores(scored)
+        _print_scored(scored)
 
 
-def print_runs(folders: Sequence[Path]) -> None:
+def _print_runs(runs: Sequence[Recorded]) -> None:
     """One line a run: what came out and what it cost; below, where they lie."""
-    parent = common_parent(folders)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("run", overflow="fold")
-    table.add_column("state")
-    scores = ("test EM %", "test LF %", "test EX %", "test F1 %")
-    for column in ("objective", "val loss", *scores, "trainable", "minutes"):
-        table.add_column(column, justify="right")
-    for folder in folders:
-        table.add_row(*_run_row(folder, str(folder.absolute().relative_to(parent)), read_record(folder)))
+    scores = {"EM": "exact_match", "LF": "logical_form", "EX": "execution", "F1": "token_f1"}
+    of_scores = [f"test {name} %" for name in scores]
+    table = columns("run", "state", numbers=["objective", "val loss", *of_scores, "trainable", "minutes"])
+    for run in runs:
+        table.add_row(
+            run.label,
+            run.state,
+            decimals(run.objective),
+            decimals(run.validation.get("val/loss")),
+            *[str(run.scores.get(name, "")) for name in scores.values()],
+            f"{run.parameters['trainable']:,}" if "trainable" in run.parameters else "",
+            decimals(run.minutes, 1),
+        )
     show(table)
-    print(f"{len(folders)} runs in {short(parent)}")
+    _print_remarks(runs)
+    print(f"{counted(len(runs), 'run')} in {short(common_parent([run.folder for run in runs]))}")
 
 
-def _run_row(folder: Path, name: str, record: dict[str, Any] | None) -> Row:
-    if record is None:
-        return (name, "not started", *[""] * 8)
-    validation, test = record.get("validation", {}), record.get("test", {})
-    return (
-        name,
-        state_of(folder, record),
-        _number(record.get("objective")),
-        _number(validation.get("val/loss")),
-        with_interval(test.get("exact_match")),
-        with_interval(test.get("logical_form")),
-        with_interval(test.get("execution")),
-        with_interval(test.get("token_f1")),
-        _count(record.get("parameters", {}).get("trainable")),
-        f"{minutes(record):.1f}" if "ended" in record else "",
-    )
-
-
-def print_scores(folders: Sequence[Path]) -> None:
+def _print_scored(scored: Sequence[Recorded]) -> None:
     """One line an evaluation: its scores in percent with their 95 % intervals, and what was scored."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("scored", overflow="fold")
-    for column in (
-        "split",
-        "rows",
-        "beams",
-        "exact match %",
-        "logical form %",
-        "execution %",
-        "valid %",
-        "token F1 %",
-    ):
-        table.add_column(column, justify="right")
-    for folder in folders:
-        table.add_row(*_score_row(folder, read_record(folder) or {}))
-    show(table)
-    for folder in folders:
-        print(f"predictions in {short(folder)}")
-
-
-def _score_row(folder: Path, record: dict[str, Any]) -> Row:
-    scores = record.get("scores", {})
     names = ("exact_match", "logical_form", "execution", "valid", "token_f1")
-    return (
-        record.get("scored", folder.name),
-        scores.get("split", state_of(folder, record)),
-        str(scores.get("n", "")),
-        str(scores.get("decode", {}).get("num_beams", "")),
-        *[with_interval(scores.get(name)) for name in names],
+    table = columns(
+        "scored", numbers=["split", "rows", "beams", *[f"{score_label(name)} %" for name in names]]
     )
+    for record in scored:
+        table.add_row(
+            record.label,
+            record.split or record.state,
+            "" if record.n is None else str(record.n),
+            str(record.settings.get("decode.num_beams", "")),
+            *[str(record.scores.get(name, "")) for name in names],
+        )
+    show(table)
+    _print_remarks(scored)
+    for record in scored:
+        print(f"predictions in {short(record.folder)}")
 
 
-def common_parent(folders: Sequence[Path]) -> Path:
-    """The deepest folder that all of them lie in."""
-    return Path(os.path.commonpath([folder.absolute().parent for folder in folders]))
+def _print_remarks(records: Sequence[Recorded]) -> None:
+    for remark in remarks(records):
+        print(remark)
+
+
+def columns(*words: str, numbers: Sequence[str]) -> Table:
+    """A table without rows; columns of numbers stand at the right."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, column in enumerate(words):
+        table.add_column(column, overflow="ellipsis" if place else "fold")
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table
 
 
 def show(table: Table) -> None:
@@ -109,34 +98,6 @@ def show(table: Table) -> None:
     Console(width=width, markup=False, highlight=False).print(table)
 
 
-def state_of(folder: Path, record: dict[str, Any]) -> str:
-    """The recorded state; a `running` record whose lock is free was left by a killed process."""
-    state = str(record["state"])
-    return "killed" if state == "running" and not is_locked(folder) else state
-
-
-def with_interval(score: dict[str, float] | None) -> str:
-    """`{"value": 0.33, "low": 0.25, "high": 0.43}` → `33.0 (25.0–43.0)`, in percent."""
-    if score is None:
-        return ""
-    return f"{100 * score['value']:.1f} ({100 * score['low']:.1f}–{100 * score['high']:.1f})"
-
-
-def minutes(record: dict[str, Any]) -> float:
-    """Wall-clock minutes from the first start to the end, pauses included."""
-    started, ended = (datetime.fromisoformat(record[key]) for key in ("started", "ended"))
-    return (ended - started).total_seconds() / 60
-
-
-def short(folder: Path) -> str:
-    """The path as one would type it: relative to the working folder where it lies below."""
-    absolute = folder.absolute()
-    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _count(value: int | None) -> str:
-    return "" if value is None else f"{value:,}"
+def decimals(value: float | None, digits: int = 3) -> str:
+    """A number of so many decimals; nothing where there is none."""
+    return "" if value is None else f"{value:.{digits}f}"

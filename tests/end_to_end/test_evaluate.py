@@ -51,7 +51,7 @@ def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small
 
     compared = command("compare")
     assert compared.returncode == 0, compared.stderr
-    assert "zero-shot" in compared.stdout and "outputs/run" in compared.stdout
+    assert "zero-shot" in compared.stdout and "\nrun  " in compared.stdout
     assert "cannot be compared" not in compared.stdout
     assert "zero-shot on the same 12 rows:" in compared.stdout
     *_, last = compared.stdout.splitlines()
@@ -60,7 +60,7 @@ def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small
     assert "zero-shot" in report.read_text()
     listed = command("compare", "outputs/run", str(run))
     assert listed.returncode == 0, listed.stderr
-    assert "1 runs in outputs" in listed.stdout
+    assert "1 run in outputs" in listed.stdout
 
     again = command("evaluate", "run=latest", "trainer=cpu", "decode.max_new_tokens=6")
     assert again.returncode == 0 and "finished already" in again.stdout

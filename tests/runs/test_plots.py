@@ -1,32 +1,45 @@
 """Plots are drawn from plain data: what they show, and that it can be told apart."""
 
-import re
-
 import pytest
 
 from medsql.runs.plots import (
     LINES,
     MOST_LINES,
+    TALLEST,
     Curve,
-    Estimate,
     Point,
     as_png,
     as_svg,
-    configurations,
-    dot_rows,
-    inline_svg,
+    dots,
     loss_curves,
+    most_panels,
     published_losses,
+    running_mean,
     score_curves,
     trade_off,
 )
+from medsql.runs.recorded import Estimate
 
-LOSS = [Curve(name, [10, 20, 30], [3.0, 2.0, last]) for name, last in (("a", 1.0), ("b", 0.99))]
-SCORE = Estimate(0.5, 0.4, 0.65)
+LOSS = [
+    Curve(name, style, [10, 20, 30], [3.0, 2.0, last])
+    for style, name, last in ((0, "a", 1.0), (1, "b", 0.99))
+]
+SCORE = Estimate(0.5, 0.4, 0.65, 20)
 
 
 def texts(axes):
     return [text.get_text() for text in axes.texts]
+
+
+def named(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def colors(axes):
+    """Of each named line or marker, by its name."""
+    handles, labels = axes.get_legend_handles_labels()
+    lines = [handle.lines[0] if hasattr(handle, "lines") else handle for handle in handles]
+    return {label: line.get_color() for label, line in zip(labels, lines)}
 
 
 def test_a_line_differs_from_every_other_in_colour_marker_and_style():
@@ -35,62 +48,76 @@ def test_a_line_differs_from_every_other_in_colour_marker_and_style():
         assert len(set(map(str, parts))) == len(LINES)
 
 
-def test_losses_are_drawn_at_their_steps_and_named_where_they_end():
+def test_losses_are_drawn_at_their_steps_and_named_above():
     figure = loss_curves(LOSS, LOSS)
-    _, validation = figure.axes
+    training, validation = figure.axes
     assert [list(line.get_xdata()) for line in validation.lines] == [[10, 20, 30]] * 2
     assert [line.get_ydata()[-1] for line in validation.lines] == [1.0, 0.99]
-    assert texts(validation) == ["a", "b"]
-    assert "nats" in figure.axes[0].get_ylabel() and validation.get_xlabel() == "optimisation steps"
+    assert named(figure) == ["a", "b"]
+    assert "nats" in training.get_ylabel() and validation.get_xlabel() == "optimisation steps"
 
 
-def test_names_of_curves_that_end_close_together_do_not_overlap():
-    figure = loss_curves(LOSS, LOSS)
+def test_the_first_steps_do_not_press_later_losses_together():
+    steps = list(range(1, 101))
+    training = [Curve("a", 0, steps, [100.0] * 9 + [2.0] * 91)]
+    validation = [Curve("a", 0, [50, 100], [1.1, 1.0])]
+    left, right = loss_curves(training, validation).axes
+    assert left.get_ylim()[1] < 20
+    assert right.get_ylim() == pytest.approx((1.0 / 1.05, 1.1 * 1.05))
+
+
+def test_a_running_mean_is_over_a_twentieth_of_the_values_around_each():
+    values = [float(i % 2) for i in range(80)]
+    assert running_mean(values)[40] == pytest.approx(0.4)
+    assert running_mean([3.0] * 80) == pytest.approx([3.0] * 80)
+    jump = running_mean([0.0] * 40 + [1.0] * 40)
+    assert (
+        jump[37] == 0 and jump[38] == pytest.approx(0.2) and jump[41] == pytest.approx(0.8) and jump[42] == 1
+    )
+    assert running_mean([1.0, 2.0]) == [1.0, 2.0]
+
+
+def test_scores_are_in_percent_of_all_and_every_panel_has_its_steps():
+    curves = [Curve("a", 0, [1, 2], [0.25, 0.5])]
+    figure = score_curves(dict.fromkeys(("exact match", "valid", "execution", "token F1"), curves))
     as_png(figure)
-    one, other = (text.get_window_extent() for text in figure.axes[1].texts)
-    assert not one.overlaps(other)
-
-
-def test_many_curves_are_named_above_the_plot():
-    figure = loss_curves(LOSS * 3, LOSS * 3)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"] * 3
-    assert texts(figure.axes[1]) == []
-
-
-def test_scores_are_in_percent_of_all():
-    curves = [Curve("a", [1, 2], [0.25, 0.5])]
-    for axes in score_curves({"exact match": curves, "token F1": curves}).axes:
+    for axes in figure.axes:
         assert axes.get_ylim() == (0, 100)
         assert list(axes.lines[0].get_ydata()) == [25, 50]
+        assert any(label.get_text() for label in axes.get_xticklabels() if label.get_visible())
+    assert len(figure.axes) == 4 and named(figure) == ["a"]
+
+
+def test_a_run_looks_the_same_in_every_panel_and_every_run_is_in_the_legend():
+    one, other = Curve("one", 3, [1, 2], [0.1, 0.2]), Curve("other", 5, [1, 2], [0.1, 0.2])
+    figure = score_curves({"exact match": [other], "valid": [one, other]})
+    for axes in figure.axes:
+        assert colors(axes)["other"] == LINES[5][0]
+    assert sorted(named(figure)) == ["one", "other"]
 
 
 def test_every_score_stands_in_its_row_with_its_interval():
-    figure = dot_rows(["x", "y"], {"one": [SCORE, None], "two": [SCORE, Estimate(1, 1, 1)]}, "score, %")
-    (axes,) = figure.axes
-    assert axes.get_xlim() == (0, 100)
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["x", "y"]
-    assert texts(axes).count("50.0 (40.0–65.0)") == 2 and "100.0 (100.0–100.0)" in texts(axes)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one", "two"]
-    ends = [bar.get_segments()[0][:, 0].tolist() for bar in axes.collections]
-    assert ends[0] == pytest.approx([40, 65])
+    figure = dots(["r=8", "r=16"], {"exact match": [SCORE, Estimate(1, 1, 1, 9)], "F1": [SCORE, None]})
+    one, other = figure.axes
+    assert one.get_title(loc="left") == "exact match, %" and one.get_xlim() == (0, 100)
+    assert [label.get_text() for label in one.get_yticklabels()] == ["r=8", "r=16"]
+    assert texts(one) == ["50.0 (40.0–65.0)", "100.0 (100.0–100.0)"] and texts(other) == ["50.0 (40.0–65.0)"]
+    assert one.collections[0].get_segments()[0][:, 0].tolist() == pytest.approx([40, 65])
 
 
-def test_configurations_have_a_panel_for_each_score():
-    figure = configurations(
-        ["r=8", "r=16"], {"exact match": [SCORE, SCORE], "F1": [SCORE, None], "v": [None] * 2}
-    )
-    shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left") for axes in shown] == ["exact match", "F1", "v"]
-    assert [len(texts(axes)) for axes in shown] == [2, 1, 0]
+@pytest.mark.parametrize("rows", [1, 4, 9])
+def test_a_dot_plot_of_most_panels_is_not_too_tall(rows):
+    panels = {str(place): [SCORE] * rows for place in range(most_panels(rows))}
+    assert dots(["row"] * rows, panels).get_size_inches()[1] <= TALLEST
 
 
 def test_a_trade_off_shares_scores_and_markers_across_its_costs():
-    points = [Point("small", 1e5, SCORE), Point("large", 1e6, SCORE)]
-    figure = trade_off({"weights": points, "minutes": points[::-1]}, "exact match", logarithmic=["weights"])
+    points = [Point("small", 1, 1e5, SCORE), Point("large", 4, 1e6, SCORE)]
+    figure = trade_off({"weights": points, "minutes": points[1:]}, "exact match", logarithmic=["weights"])
     weights, minutes = figure.axes
     assert (weights.get_xscale(), minutes.get_xscale()) == ("log", "linear")
-    markers = [{c.get_label(): c.lines[0].get_marker() for c in axes.containers} for axes in figure.axes]
-    assert markers[0] == markers[1] and len(set(markers[0].values())) == 2
+    assert colors(weights) == {"small": LINES[1][0], "large": LINES[4][0]}
+    assert colors(minutes) == {"large": LINES[4][0]} and named(figure) == ["small", "large"]
 
 
 def test_the_published_table_is_drawn_whole_beside_ones_own():
@@ -104,18 +131,7 @@ def test_the_published_table_is_drawn_whole_beside_ones_own():
 
 def test_the_same_plot_is_the_same_file_and_a_name_is_no_formula():
     name = r"$\alpha$ & <b>"
-    first, second = (as_svg(dot_rows(["x"], {name: [SCORE]}, "%")) for _ in range(2))
+    first, second = (as_svg(dots([name], {name: [SCORE]})) for _ in range(2))
     assert first == second
-    (axes,) = dot_rows([name], {"a": [SCORE]}, "%").axes
+    (axes,) = dots([name], {"a": [SCORE]}).axes
     assert not axes.get_yticklabels()[0].get_parse_math()
-
-
-def test_plots_on_one_page_share_no_ids():
-    svg = as_svg(dot_rows(["x"], {"a": [SCORE]}, "%"))
-    one, other = (inline_svg(svg, name, "what is seen") for name in ("one", "two"))
-    ids = [set(re.findall(r'\bid="([^"]+)"', element)) for element in (one, other)]
-    assert ids[0] and not ids[0] & ids[1]
-    assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', one)) and one.startswith("<svg")
-    used = {a or b for a, b in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', one)}
-    assert used <= ids[0]
-    assert 'aria-label="what is seen"' in one

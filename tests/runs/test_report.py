@@ -14,8 +14,9 @@ import pytest
 from medsql.config import SCORES
 from medsql.data.pairs import Pair, Prediction
 from medsql.runs.folder import RECORD, Run
-from medsql.runs.labels import distinct
+from medsql.runs.labels import distinct, labelled
 from medsql.runs.predictions import write_predictions
+from medsql.runs.recorded import best_first, recorded
 
 PAIRS = [Pair(f"flag of {i}?", f'SELECT LAB."FLAG" FROM LAB WHERE LAB."ITEMID" = "{i}"') for i in range(20)]
 CURVES = "step,train/loss,val/loss,val/exact_match\n10,2.0,,\n20,1.5,1.6,0.25\n30,1.2,1.3,0.5\n"
@@ -26,35 +27,60 @@ def score(value):
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
 
 
-def trained(folder, exact_match=0.5, checkpoint="bundled:mini", curves=CURVES, **facts):
+def trained(
+    folder, exact_match=0.5, checkpoint="bundled:mini", curves=CURVES, metric="val/exact_match", **facts
+):
     """A finished training run, as far as a report reads it."""
-    rank = int(10 * exact_match)
+    rank = round(10 * exact_match)
     settings = {
-        "objective": "val/exact_match",
-        "optim": {"label_smoothing": 0.05},
+        "objective": metric,
+        "optim": {"label_smoothing": facts.pop("smoothing", 0.05)},
+        "validation": {"generate_rows": facts.pop("generate_rows", 64)},
         "data": {"source": "synthetic", "split": "source"},
     }
     with Run(folder, "train", {"lora.r": rank, "seed": 42}, settings) as run:
         (folder / "metrics.csv").write_text(curves)
-        run.finish(
-            objective=exact_match,
-            model={"checkpoint": checkpoint, "failures": {}},
-            parameters={"trainable": 1000 * rank, "total": 10**6},
-            data={"sha256": {"test": "rows"}},
-            seconds_since_last_start={"training": 60.0 * rank},
-            test={"split": "test", "n": 20, "exact_match": score(exact_match), "execution": score(0.75)},
-            **facts,
-        )
+        found = {
+            "objective": exact_match,
+            "model": {"checkpoint": checkpoint, "failures": {}},
+            "parameters": {"trainable": 1000 * rank, "total": 10**6},
+            "data": {"sha256": {"test": "rows", "validation": "validation rows"}},
+            "seconds_since_last_start": {"training": 60.0 * rank},
+            "test": {"split": "test", "n": 20, "exact_match": score(exact_match), "execution": score(0.75)},
+        }
+        run.finish(**found | facts)
     return folder
 
 
-def evaluated(folder, right, pairs=PAIRS, source="synthetic", digest="rows", **more):
+def evaluated(folder, right, pairs=PAIRS, source="synthetic", digest="rows", split="test", **more):
     """An evaluation that has the first `right` rows right."""
-    with Run(folder, "evaluate", {}, {"data": {"source": source, "split": "source"}}) as run:
+    decode = {"num_beams": more.pop("beams", 4), "batch_size": more.pop("batch_size", 32)}
+    settings = {"data": {"source": source, "split": "source"}, "decode": decode}
+    with Run(folder, "evaluate", {"decode.num_beams": decode["num_beams"]}, settings) as run:
         predictions = [Prediction(pair.sql if i < right else "nothing") for i, pair in enumerate(pairs)]
-        scores = write_predictions(folder, pairs, predictions, {"split": "test"}, mutated=0) | more
-        run.finish(scored=folder.name, data_sha256=digest, split="test", scores=scores)
+        scores = write_predictions(folder, pairs, predictions, {"split": split}, mutated=0) | more
+        run.finish(scored=folder.name, data_sha256=digest, split=split, scores=scores, decode=decode)
     return folder
+
+
+def rewritten(folder, **facts):
+    """The folder with other facts in its record."""
+    path = folder / RECORD
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    return folder
+
+
+def made_of(*folders):
+    """The report of the folders before it is written, its sections by their titles."""
+    from medsql.runs.report import make_report
+
+    records = labelled(best_first([recorded(folder) for folder in folders]))
+    made = make_report(records, [], "", [])
+    return made, {section.title: section for section in made.sections}
+
+
+def titles(plot):
+    return [axes.get_title(loc="left").removesuffix(", %") for axes in plot.figure.axes]
 
 
 def compare(cwd, *arguments):
@@ -106,7 +132,9 @@ def test_a_sweep_is_reported_with_its_plots_and_numbers(tmp_path):
     page = (folder / "report.html").read_text()
     assert "lora.r=6 is the best by val/exact_match (0.600" in page
     assert "test execution" in page and "(50.0–70.0)" in page
-    assert page.count("<svg") == 4
+    assert page.count('src="data:image/svg+xml;base64,') == 4
+    assert page.count(">lora.<wbr>r<") + page.count(">lora.r<") == 1, "the setting that differs"
+    assert "| settings that differ | lora.r |" in (folder / "report.md").read_text()
 
 
 def test_the_tables_hold_what_the_records_hold(report, tmp_path):
@@ -115,8 +143,8 @@ def test_the_tables_hold_what_the_records_hold(report, tmp_path):
     found = rows(folder / "scores.csv")
     assert len(found) == 2 * len(SCORES)
     for row in found:
-        recorded = json.loads((tmp_path / row["scored"] / RECORD).read_text())["scores"][row["score"]]
-        assert [float(row[end]) for end in ("value", "low", "high")] == list(recorded.values())[:3]
+        of_record = json.loads((tmp_path / row["scored"] / RECORD).read_text())["scores"][row["score"]]
+        assert [float(row[end]) for end in ("value", "low", "high", "n")] == list(of_record.values())
     first = rows(folder / "differences.csv")[0]
     assert (first["folder"], first["against"], first["score"]) == ("tuned", "base", "exact_match")
     assert (float(first["value"]), first["n"]) == (0.5, "20") and float(first["p"]) < 0.01
@@ -129,13 +157,13 @@ def test_the_page_loads_nothing_and_runs_nothing(report, tmp_path):
     page = (report(trained(tmp_path / "a"), trained(tmp_path / "b", 0.7)) / "report.html").read_text()
     assert "<script" not in page and "<link" not in page and "@import" not in page
     loaded = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"')\s>]+)""", page)
-    assert loaded and all(target.startswith("#") for target in loaded)
+    assert loaded and all(target.startswith("data:") for target in loaded)
 
 
 def test_what_pairs_and_names_say_is_text_on_the_page(report, tmp_path):
     hostile = '<script>alert("1")</script> & more'
     errors = {"wrong": 10, "patterns": {"wrong <column>": SHARE}}
-    folder = evaluated(tmp_path / "a", 10, errors=errors)
+    folder = evaluated(tmp_path / "a", 10, errors=errors, split="validation")
     example = {
         "index": 0,
         "question": hostile,
@@ -155,10 +183,10 @@ def test_errors_are_shown_with_at_most_three_examples_of_each(report, tmp_path):
     classes = {"column names": SHARE | {"claimed": 0.35}}
     errors = {
         "wrong": 10,
-        "patterns": {"rare": SHARE | {"count": 1}, "often": SHARE},
+        "patterns": {"rare": SHARE | {"count": 1, "value": 0.1, "low": 0.018}, "often": SHARE},
         "report_classes": classes,
     }
-    folders = [evaluated(tmp_path / name, 10, errors=errors) for name in ("a", "b")]
+    folders = [evaluated(tmp_path / name, 10, errors=errors, split="validation") for name in ("a", "b")]
     examples = [
         {"question": f"question {i}", "sql": "x", "prediction": "y", "patterns": ["often"]} for i in range(5)
     ]
@@ -171,17 +199,48 @@ def test_errors_are_shown_with_at_most_three_examples_of_each(report, tmp_path):
     assert "claimed there" in page and ">35<" in page
     found = rows(made / "errors.csv")
     assert [(row["kind"], row["name"], row["count"]) for row in found[:3]] == [
-        ("patterns", "rare", "1"),
         ("patterns", "often", "3"),
+        ("patterns", "rare", "1"),
         ("report_classes", "column names", "3"),
     ]
+
+
+def test_examples_of_test_rows_are_not_shown(report, tmp_path):
+    folder = evaluated(tmp_path / "a", 10)
+    page = (report(folder) / "report.html").read_text()
+    assert "no longer held out" in page and "expected" not in page and "flag of 12?" not in page
+    shown = (report(evaluated(tmp_path / "b", 10, split="validation")) / "report.html").read_text()
+    assert "no longer held out" not in shown and "flag of 12?" in shown
+
+
+def test_every_pattern_of_any_evaluation_is_in_the_table_and_none_is_unknown(report, tmp_path):
+    def errors(name):
+        return {"wrong": 10, "patterns": {name: {"count": 3, "value": 0.3, "low": 0.108, "high": 0.603}}}
+
+    folders = [evaluated(tmp_path / f"e{i}", 10, errors=errors(f"pattern {i}")) for i in range(9)]
+    made = report(*folders, evaluated(tmp_path / "blank", 10, errors=None))
+    found = rows(made / "errors.csv")
+    assert {row["name"] for row in found} == {f"pattern {i}" for i in range(9)}
+    assert sorted(row["count"] for row in found) == ["0"] * 72 + ["3"] * 9
+    table = (made / "report.md").read_text()
+    assert "| pattern 8 |" in table and " 0.0 (0.0–27.8) |" in table
+    assert "4 most frequent of 9 patterns" in table
+
+
+def test_errors_of_other_rows_are_not_drawn_together(tmp_path):
+    folders = [evaluated(tmp_path / f"{rows}{i}", 10, digest=rows) for rows in "xy" for i in range(2)]
+    _, sections = made_of(*folders, evaluated(tmp_path / "alone", 3, digest="z"))
+    drawn = sections["Errors"].plots
+    assert [plot.name for plot in drawn] == ["errors", "errors-2"]
+    ticks = [[label.get_text() for label in plot.figure.axes[0].get_yticklabels()] for plot in drawn]
+    assert ticks == [["x0", "x1"], ["y0", "y1"]]
 
 
 def test_how_well_execution_tells_queries_apart_is_one_sentence(report, tmp_path):
     mutants = {"told_apart": score(0.8), "queries": 20, "mutants": 1077}
     folders = [evaluated(tmp_path / name, 10, mutants=mutants) for name in ("a", "b")]
     page = (report(*folders) / "report.html").read_text()
-    assert page.count("a, b: execution tells 80.0 (70.0–90.0) % of 1,077 queries") == 1
+    assert page.count("all 2: execution tells 80.0 (70.0–90.0) % of 1,077 queries") == 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +252,13 @@ def test_the_published_losses_are_drawn_beside_losses_of_their_scale_only(
 ):
     made = report(trained(tmp_path / "run", checkpoint=checkpoint))
     assert (made / "plots" / "published-loss.svg").exists() == drawn
-    assert ("are not drawn beside these" in (made / "report.html").read_text()) != drawn
+    assert "Table 1" not in (made / "report.html").read_text() or drawn
+
+
+def test_losses_of_another_smoothing_are_said_not_to_be_drawn_beside_the_published_ones(report, tmp_path):
+    made = report(trained(tmp_path / "run", checkpoint="google/flan-t5-base", smoothing=0.1))
+    assert "run: losses of another label smoothing" in (made / "report.html").read_text()
+    assert not (made / "plots" / "published-loss.svg").exists()
 
 
 @pytest.mark.parametrize(("source", "shown"), [("mimicsql", True), ("synthetic", False)])
@@ -209,28 +274,155 @@ def test_one_evaluation_has_a_table_and_no_plot(report, tmp_path):
 
 
 def test_doubtful_runs_are_said_to_be(report, tmp_path):
-    done = trained(tmp_path / "done")
+    done = trained(tmp_path / "done", model={"checkpoint": "bundled:mini", "failures": {"big": "no memory"}})
     with Run(tmp_path / "halted", "train", {}, {"objective": "val/loss"}) as run:
         run.note(environment={"git_commit": "0123456789abcdef-dirty"})
-    page = (report(done, tmp_path / "halted") / "report.html").read_text()
-    assert "halted is killed, not finished" in page
-    assert "halted ran on changes that are in no commit (0123456789-dirty)" in page
+    other = trained(tmp_path / "other", data={"sha256": {"test": "others", "validation": "validation rows"}})
+    scored = rewritten(evaluated(tmp_path / "scored", 3), rows_changed_since_training=True)
+    page = (report(done, tmp_path / "halted", other, scored) / "report.html").read_text()
+    for doubt in (
+        "halted: killed, not finished",
+        "halted: ran on changes that are in no commit (0123456-dirty)",
+        "done: the model asked for did not load, bundled:mini took its place",
+        "scored: may have been scored on rows trained on",
+        "the runs were tested on different rows",
+    ):
+        assert f"<li>{doubt}" in page
 
 
-def test_runs_of_different_objectives_have_no_best(report, tmp_path):
-    other = trained(tmp_path / "other")
-    record = json.loads((other / RECORD).read_text())
-    record["settings"]["objective"] = "val/loss"
-    (other / RECORD).write_text(json.dumps(record))
-    page = (report(trained(tmp_path / "one"), other) / "report.html").read_text()
-    assert "different objectives" in page and "is the best" not in page
+def test_a_run_without_doubts_has_none(report, tmp_path):
+    folders = [
+        rewritten(trained(tmp_path / name, value), environment={"git_commit": "0123456789abcdef"})
+        for name, value in (("a", 0.5), ("b", 0.6))
+    ]
+    assert "To be read with care" not in (report(*folders) / "report.html").read_text()
+
+
+OTHER_ROWS = {"sha256": {"test": "rows", "validation": "others"}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ({}, {"metric": "val/loss"}, "objective"),
+        ({}, {"data": OTHER_ROWS}, "validation rows"),
+        ({}, {"generate_rows": 32}, "validation.generate_rows"),
+        ({"metric": "val/loss"}, {"metric": "val/loss", "smoothing": 0.1}, "optim.label_smoothing"),
+    ],
+)
+def test_runs_whose_objectives_are_not_comparable_have_no_best(report, tmp_path, caplog, one, other, differ):
+    folders = [trained(tmp_path / "a", 0.4, **one), trained(tmp_path / "b", 0.6, **other)]
+    made = report(*folders)
+    page = (made / "report.html").read_text()
+    assert f"the runs do not all have the same {differ}: none is called the best" in caplog.text
+    assert "is the best" not in page and "Best first" not in page
+    assert [row["folder"] for row in rows(made / "runs.csv")] == ["a", "b"]
+
+
+def test_a_loss_is_better_when_lower_and_scores_when_higher(report, tmp_path):
+    for metric, best in (("val/loss", "low"), ("val/exact_match", "high")):
+        folders = [
+            trained(tmp_path / metric[4:] / name, value, metric=metric)
+            for name, value in (("high", 0.6), ("low", 0.4), ("middle", 0.5))
+        ]
+        made = report(*folders, name=metric[4:])
+        assert rows(made / "runs.csv")[0]["folder"].endswith(best)
+        assert f"Of 3 finished runs, {best} is the best by {metric}" in (made / "report.html").read_text()
+
+
+def test_a_failed_run_is_never_the_best(report, tmp_path):
+    failed = rewritten(trained(tmp_path / "failed", 0.9, metric="val/loss"), state="failed")
+    folders = [failed, trained(tmp_path / "a", 0.4), trained(tmp_path / "b", 0.5)]
+    made = report(*folders)
+    assert "Of 2 finished runs, b is the best" in (made / "report.html").read_text()
+    assert [row["folder"] for row in rows(made / "runs.csv")] == ["b", "a", "failed"]
+
+
+def test_minutes_are_those_of_training(report, tmp_path):
+    made = report(trained(tmp_path / "a", seconds_since_last_start={"training": 150.0, "test": 999.0}))
+    assert rows(made / "runs.csv")[0]["training_minutes"] == "2.5"
+    assert "5,000 | 2.5 |" in (made / "report.md").read_text()
+
+
+def test_what_is_left_out_of_a_plot_is_said(report, tmp_path):
+    folders = [trained(tmp_path / f"run{i}", i / 10) for i in range(1, 10)]
+    page = (report(*folders) / "report.html").read_text()
+    assert page.count("1 more is left out here; the table has all.") == 2, "beside and below its plot"
+    assert page.count("1 more is left out here.") == 4, "no table has curves"
+    page = (report(*folders, trained(tmp_path / "run0", 0.05)) / "report.html").read_text()
+    assert page.count("2 more are left out here.") == 4
+    assert "left out" not in (report(*folders[:8]) / "report.html").read_text()
+
+
+def test_a_run_has_one_style_in_all_plots(tmp_path):
+    quiet = trained(tmp_path / "quiet", 0.9, curves="step,train/loss\n")
+    folders = [quiet, *(trained(tmp_path / f"run{i}", i / 10) for i in range(4, 6))]
+    _, sections = made_of(*folders)
+    found = {}
+    for plot in (sections["Runs"].plots[1], *sections["Training"].plots):
+        for axes in plot.figure.axes:
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                line = handle.lines[0] if hasattr(handle, "lines") else handle
+                found.setdefault(label, set()).add(line.get_color())
+    assert {label: len(colors) for label, colors in found.items()} == {"quiet": 1, "run4": 1, "run5": 1}
+    assert len(set.union(*found.values())) == 3
+
+
+def test_precision_and_recall_are_in_tables_and_in_no_plot(tmp_path):
+    scores = dict.fromkeys(SCORES, score(0.5)) | {"split": "test", "n": 20}
+    header = ",".join(["step", "train/loss", "val/loss", *(f"val/{name}" for name in SCORES)])
+    curves = header + "\n" + "\n".join(f"{step},1.0,1.0{',0.5' * len(SCORES)}" for step in (10, 20))
+    folders = [trained(tmp_path / name, curves=curves, test=scores) for name in "ab"]
+    scored = [evaluated(tmp_path / f"scored {name}", 5) for name in "ab"]
+    _, sections = made_of(*folders, *scored)
+    drawn = [*SCORES[:4], "token_f1"]
+    expected = [name.replace("_", " ").replace("f1", "F1") for name in drawn]
+    assert titles(sections["Training"].plots[1]) == expected
+    assert titles(sections["Runs"].plots[0]) == titles(sections["Evaluations"].plots[0]) == expected
+    assert "token recall" in sections["Evaluations"].tables[0].columns
+
+
+def test_what_is_the_same_for_all_is_said_once(report, tmp_path):
+    environment = {"git_commit": "0123456789abcdef", "cpus": 2}
+    folders = [
+        rewritten(trained(tmp_path / name), environment=environment, hardware={"device": "cpu", "threads": 1})
+        for name in "ab"
+    ]
+    text = (report(*folders) / "report.md").read_text()
+    assert (
+        "The same for all: kind train; model bundled:mini; data synthetic (split source); rows scored 20"
+        in text
+    )
+    assert "commit 0123456; machine cpu, 2 CPUs, 1 thread." in text
+    assert "| name | folder |\n" in text
+
+
+def test_comparisons_are_summed_up_in_a_line_for_each_group_of_rows(report, tmp_path):
+    folders = [evaluated(tmp_path / f"x{i}", i) for i in range(6)]
+    folders += [evaluated(tmp_path / f"y{i}", i, PAIRS[:9], digest="others") for i in range(2)]
+    text = (report(*folders) / "report.md").read_text()
+    assert text.count("Against x0, exact match on the same 20 rows: x1 +5.0") == 1
+    assert "; 2 more below." in text and "Against y0, exact match on the same 9 rows: y1" in text
+
+
+@pytest.mark.parametrize(("other", "alike"), [({"batch_size": 8}, True), ({"beams": 1}, False)])
+def test_a_batch_size_changes_no_score(report, tmp_path, caplog, other, alike):
+    report(evaluated(tmp_path / "a", 3), evaluated(tmp_path / "b", 3, **other))
+    assert ("evaluations here differ in decoding" in caplog.text) != alike
+
+
+def test_a_folder_spelled_in_two_ways_is_one(report, tmp_path):
+    evaluated(tmp_path / "a", 3)
+    (tmp_path / "link").symlink_to("a")
+    made = report("a", tmp_path / "a", "link", "a/../a")
+    assert "1 evaluation compared" in (made / "report.md").read_text()
 
 
 def test_scores_of_other_rows_are_not_drawn_together(report, tmp_path):
     folders = [evaluated(tmp_path / "a", 3), evaluated(tmp_path / "b", 3, PAIRS[:9], digest="others")]
     made = report(*folders)
     assert (
-        "these scores are not of the same data_sha256 and cannot be compared"
+        "evaluations here differ in rows: scores of those that do cannot be compared"
         in (made / "report.html").read_text()
     )
     assert not (made / "plots" / "scores.svg").exists()
@@ -256,11 +448,48 @@ def test_damaged_runs_are_named_and_passed_over(tmp_path, damaged, content):
     assert (tmp_path / "outputs" / "compare-sweep" / "plots" / "loss.svg").exists()
 
 
+FOREIGN = {
+    "nothing else": lambda record: {"state": "finished"},
+    "no settings": lambda record: record | {"settings": None, "state": 3},
+    "another kind": lambda record: record | {"kind": "backup"},
+    "null scores": lambda record: record | {"test": {"exact_match": {"value": None, "low": 0, "high": 1}}},
+    "patterns": lambda record: record | {"test": {"n": 3, "errors": {"wrong": 1, "patterns": {"a": 3}}}},
+    "a list": lambda record: record | {"model": []},
+    "text": lambda record: record | {"validation": {"val/loss": "low"}},
+}
+
+
+@pytest.mark.parametrize("damage", FOREIGN)
+def test_foreign_records_are_passed_over(report, tmp_path, caplog, damage):
+    bad = trained(tmp_path / "bad")
+    (bad / RECORD).write_text(json.dumps(FOREIGN[damage](json.loads((bad / RECORD).read_text()))))
+    trained(tmp_path / "good", 0.6)
+    made = report(tmp_path)
+    assert "passed over: " in caplog.text and "bad/run.json is no run's record, or damaged" in caplog.text
+    assert [row["folder"] for row in rows(made / "runs.csv")] == ["good"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"settings": None},
+        {"started": "yesterday", "ended": "soon"},
+        {"model": {"failures": {"big": "no memory"}}},
+        {"scored": None, "objective": None, "validation": None, "parameters": None},
+        {"settings": {"data": {}}},
+        {"test": None, "hardware": None, "environment": None},
+    ],
+)
+def test_records_that_lack_something_are_shown_without(report, tmp_path, facts):
+    folders = [rewritten(trained(tmp_path / "a"), **facts), trained(tmp_path / "b")]
+    assert len(rows(report(*folders) / "runs.csv")) == 2
+
+
 @pytest.mark.parametrize("content", [b'{"index": 0, "ques', b"[]\n", b"\xff\n"])
 @pytest.mark.parametrize("damaged", ["predictions.jsonl", "errors.jsonl"])
 def test_damaged_rows_are_named_and_passed_over(report, tmp_path, caplog, damaged, content):
     errors = {"wrong": 10, "patterns": {"often": SHARE}}
-    folders = [evaluated(tmp_path / name, 3, errors=errors) for name in ("a", "b")]
+    folders = [evaluated(tmp_path / name, 3, errors=errors, split="validation") for name in ("a", "b")]
     (folders[1] / damaged).write_bytes(content)
     made = report(*folders)
     assert f"b/{damaged} is damaged" in caplog.text
@@ -317,14 +546,37 @@ def test_no_report_is_written_where_none_is_wanted(tmp_path):
     assert both.returncode == 1 and "contradicts report=false" in both.stderr
 
 
-def test_a_report_of_nothing_costs_no_plotting_library():
+def test_a_place_that_cannot_hold_a_report_is_said_before_anything_is_computed(tmp_path):
+    for name in ("a", "b"):
+        evaluated(tmp_path / name, 3)
+    (tmp_path / "outputs").write_text("a file")
+    result = compare(tmp_path, "a", "b")
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.startswith("medsql: outputs/compare-a,b cannot hold the report, ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_mistyped_folder_is_no_setting(tmp_path):
+    result = compare(tmp_path, "multirun/lora.r=8,16")
+    assert result.returncode == 1
+    assert result.stderr == "medsql: multirun/lora.r=8,16: no run, evaluation or sweep lies there\n"
+
+
+def test_a_table_costs_no_plotting_library(tmp_path):
+    trained(tmp_path / "a")
     code = """
 import sys
-import medsql.compare
-print(*sorted({"matplotlib", "jinja2", "scipy", "torch"} & set(sys.modules)))
+from medsql.compare import main
+sys.argv = ["compare", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print(*sorted({"matplotlib", "jinja2", "scipy", "torch"} & set(sys.modules)))
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+    for arguments, last in ((("a", "report=false"), ""), (("nowhere",), ""), (("a",), "jinja2 matplotlib")):
+        command = [sys.executable, "-c", code, *arguments]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert result.stdout.splitlines()[-1] == last, result.stderr
 
 
 @pytest.mark.parametrize(
@@ -332,6 +584,11 @@ print(*sorted({"matplotlib", "jinja2", "scipy", "torch"} & set(sys.modules)))
     [
         (["s/lora.r=8,seed=1", "s/lora.r=16,seed=1"], ["lora.r=8", "lora.r=16"]),
         (["a/experiment=optimized", "b/experiment=optimized"], ["a", "b"]),
+        (["experiment=optimized", "model=mini,seed=1", "plain"], ["optimized", "mini, seed=1", "plain"]),
+        (
+            ["lora.r=8,16/lora.r=8", "report/real", "scaled/real"],
+            ["lora.r=8", "report, real", "scaled, real"],
+        ),
         (["experiment=optimized", "experiment=aggressive"], ["optimized", "aggressive"]),
         (
             ["lora.targets=[q,v],seed=1", "lora.targets=[q],seed=1"],

@@ -1,7 +1,7 @@
 """Tables of runs, read from their records alone."""
 
 from medsql.config import SCORES
-from medsql.runs.collect import newest, run_folders
+from medsql.runs.collect import newest, read_all
 from medsql.runs.folder import Run
 from medsql.runs.table import print_folders
 
@@ -58,4 +58,41 @@ def test_the_newest_finished_run_is_found_past_a_damaged_record(tmp_path, monkey
     (tmp_path / "outputs" / "bad" / "run.json").write_text("{")
     assert newest("train").absolute() == folder
     assert newest("evaluate") is None
-    assert len(run_folders()) == 1
+    assert len(read_all()) == 1
+
+
+def test_runs_that_started_together_are_in_the_order_of_their_names(tmp_path):
+    for name in ("b", "c", "a"):
+        record = finish(tmp_path / name) / "run.json"
+        record.write_text(record.read_text().replace('"started": "', '"started": "same", "x": "'))
+    assert [record.folder.name for record in read_all(tmp_path)] == ["a", "b", "c"]
+
+
+def test_minutes_are_those_of_training(tmp_path, capsys):
+    print_folders([finish(tmp_path / "a", seconds_since_last_start={"training": 150.0, "test": 60.0})])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a", "finished", "2.5"]
+    print_folders([finish(tmp_path / "b", resumed=1, seconds_since_last_start={"training": 150.0})])
+    assert "2.5" not in capsys.readouterr().out, "of its last start only"
+
+
+def test_what_scores_are_of_is_said_in_one_line(tmp_path, capsys):
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    scores = {
+        "n": 30,
+        "split": "test",
+        "exact_match": score | {"n": 30},
+        "execution": score | {"n": 20},
+        "valid": score | {"n": 20},
+        "gold": {"unknown table WARD": 10},
+        "truncated": 3,
+        "max_new_tokens": 64,
+    }
+    folders = [finish(tmp_path / name, "evaluate", scored=name, scores=scores) for name in ("a", "b")]
+    print_folders(folders)
+    printed = capsys.readouterr().out
+    line = "execution, valid: of 20 rows; 10 gold queries cannot be judged: unknown table WARD\n"
+    assert printed.count(line) == 1 and f"all 2: {line}" in printed
+    assert "all 2: 3 of 30 outputs cut at 64 tokens\n" in printed
+    own = scores | {"database": "x.db", "gold": {"empty": 2, "unknown table WARD": 10}}
+    print_folders([finish(tmp_path / "c", "evaluate", scores=own)])
+    assert line in capsys.readouterr().out, "there, nothing equals nothing"
