@@ -13,7 +13,7 @@ from medsql.runs.collect import base_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import write_predictions
-from medsql.runs.table import print_scores
+from medsql.runs.table import print_folders
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def main(settings: EvaluateSettings, folder: Path) -> float:
     with Run(folder, "evaluate", identity(settings), asdict(settings)) as run:
         if not run.finished:
             evaluate(settings, run)
-        print_scores([folder])
+        print_folders([folder])
         return float(run.record["scores"]["exact_match"]["value"])
 
 

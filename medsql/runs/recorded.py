@@ -154,8 +154,7 @@ def _of_scores(record: dict[str, Any]) -> dict[str, Any]:
     split, n = _fact(scores, "split", str, ""), _fact(scores, "n", int, None)
     hashes = _fact(_fact(record, "data", dict, {}), "sha256", dict, {})
     found = {name: score for name, score in scores.items() if isinstance(score, dict) and "low" in score}
-    # Nothing equals nothing on a database of one's own: there such a query does judge.
-    cannot = {why: int(count) for why, count in gold.items() if why != "empty" or not scores.get("database")}
+    cannot = {why: int(count) for why, count in gold.items()}
     return {
         "scored": _fact(record, "scored", str, ""),
         "tuned": bool(record.get("tuned")),

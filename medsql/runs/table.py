@@ -24,9 +24,6 @@ def print_folders(folders: Sequence[Path]) -> None:
     )
 
 
-print_scores = print_folders
-
-
 def print_records(records: Sequence[Recorded]) -> None:
     """Runs as one table, evaluations as another, each in the order given and called by its label."""
     scored = [record for record in records if record.kind == "evaluate"]
