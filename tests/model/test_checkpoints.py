@@ -159,7 +159,7 @@ def test_the_best_and_the_last_stay_and_nothing_else(tmp_path: Path) -> None:
 def test_metrics_other_than_the_loss_are_maximised(tmp_path: Path) -> None:
     run = TinyRun(tmp_path, steps=3, every_steps=1, keep=1, monitor="val/exact_match")
     shares = iter([0.1, 0.7, 0.2])
-    run.module.exact_match.compute = lambda: torch.tensor(next(shares))
+    run.module.scores["exact_match"].compute = lambda: torch.tensor(next(shares))
     run.fit()
     assert run.checkpoints.restore_best(run.module)["val/exact_match"] == pytest.approx(0.7)
     assert run.checkpoints.best_step == 2
