@@ -17,7 +17,7 @@ help: ## list the targets
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "medsql needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
-	@echo "installing into $(VENV): some minutes, 2 GB"
+	@echo "installing into $(VENV): some minutes, 2 GB with the CPU build of PyTorch, several more with CUDA's"
 	$(PYTHON) -m venv $(VENV)
 	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -28,7 +28,7 @@ sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
 train: $(STAMP) ## one run
 	$(RUN_PY) -m medsql.train $(ARGS)
 
-pretrain: $(STAMP) ## a small base model on invented databases: about an hour on two cores; see the model card
+pretrain: $(STAMP) ## a small base model on invented databases: 40 minutes on two cores that know bfloat16; see the model card
 	$(RUN_PY) -m medsql.pretrain $(ARGS)
 
 baseline: $(STAMP) ## score the model as it is, zero-shot

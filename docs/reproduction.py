@@ -19,6 +19,7 @@ from medsql.config import DataSettings, LoraSettings, ModelSettings
 from medsql.data.pairs import Pair
 from medsql.data.prompts import prompt_template, render
 from medsql.data.splits import load_splits
+from medsql.errors import UserError
 from medsql.metrics.intervals import share
 from medsql.metrics.significance import share_difference
 from medsql.model.backbone import load_backbone
@@ -49,10 +50,10 @@ CONSTRUCTS = {
 
 def main() -> None:
     """Print each finding's figures."""
+    pairs = _real_pairs(sys.argv[1]) if len(sys.argv) > 1 else []
     for finding in (steps, columns, parameters, loss_floor, precision_and_recall, significance, masking):
         print(f"{finding.__name__}: {finding()}")
-    if len(sys.argv) > 1:
-        pairs = _real_pairs(sys.argv[1])
+    if pairs:
         print(f"constructs: {constructs(pairs)}")
         print(f"unwritable: {unwritable(pairs)}")
 
@@ -160,4 +161,7 @@ def _real_pairs(folder: str) -> list[Pair]:
 
 if __name__ == "__main__":
     logging.disable()
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"reproduction: {error}")

@@ -24,6 +24,7 @@ SAME: dict[str, Callable[[Recorded], Any]] = {
     "rows": lambda record: record.rows,
     "split": lambda record: record.split,
     "decoding": lambda record: record.decoding,
+    "database": lambda record: record.database,
 }
 """What two evaluations must share for their scores to be comparable."""
 
@@ -104,8 +105,8 @@ def _newest_pair() -> list[Recorded]:
     base = [each for each in alike if not each.tuned and each.base == tuned[0].base][-1:]
     if not base:
         raise SettingsError(
-            f"no zero-shot scores of the rows, model and decoding of {tuned[0].folder}: make baseline with "
-            "the same data=, decode= and rows=, or name folders to compare"
+            f"no zero-shot scores of the rows, model, decoding and database of {tuned[0].folder}: make "
+            "baseline with the same data=, decode=, rows= and eval.database=, or name folders to compare"
         )
     return [*base, *tuned]
 

@@ -217,6 +217,8 @@ def _explain_missing_option(error: MissingConfigException) -> str:
 
 def unknown_key(key: str, kind: type) -> str:
     """The line for a key that no setting has."""
+    if key == "sweeps":  # a group that is in no configuration's defaults
+        return "sweeps= is added to the others with a plus sign: +sweeps=NAME"
     shortest_first = sorted(known_keys(kind), key=len)  # which decides between equally likely ones
     closest = process.extractOne(key, shortest_first, scorer=_likeness, score_cutoff=60)
     return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")

@@ -202,6 +202,10 @@ def test_the_closest_key_is_named(typed, meant):
     assert unknown_key(typed, SETTINGS["train"]).endswith(f"did you mean {meant}?")
 
 
+def test_the_plus_sign_of_sweeps_is_asked_for() -> None:
+    assert unknown_key("sweeps", SETTINGS["train"]).endswith("+sweeps=NAME")
+
+
 def test_an_unknown_option_is_answered_with_the_closest_one(composed):
     with pytest.raises(Exception, match="atention") as error:
         composed("train", "lora=atention")

@@ -88,7 +88,7 @@ def differences(first: Recorded, second: Recorded) -> dict[str, Difference]:
         scored = [(one.get(name), other.get(name)) for one, other in zip(before, after, strict=True)]
         # A gold query may be of no use for a score, whoever is scored.
         judged = [(one, other) for one, other in scored if one is not None and other is not None]
-        if judged:
+        if judged and (name != "execution" or first.database == second.database):
             found[name] = difference([one for one, _ in judged], [other for _, other in judged])
     return found
 

@@ -95,6 +95,11 @@ class Recorded:
         return str(self.settings.get("objective", ""))
 
     @property
+    def database(self) -> str | None:
+        """The content of the file that execution was scored on; None for databases made for that."""
+        return self.identity.get("eval.database")
+
+    @property
     def decoding(self) -> dict[str, Any]:
         """The settings of decoding that change results."""
         return {key: value for key, value in self.identity.items() if key.startswith("decode.")}

@@ -87,13 +87,18 @@ def make_report(
 # --- sections ---------------------------------------------------------------------------------------
 
 
+def _place(done: Sequence[Recorded]) -> str:
+    alike = sum(run.objective == done[0].objective for run in done)
+    return "the best" if alike == 1 else f"one of {alike} that are best"
+
+
 def _in_short(runs: Sequence[Recorded], comparisons: Sequence[Comparison]) -> Section:
     section, done = Section("In short"), ranked(runs)
     if len(done) > 1 and not unlike(runs):
         best, name = done[0], next(iter(done[0].scores), "")
         of_test = f"; on {best.n} test rows, {score_label(name)} is {best.scores[name]} %" if name else ""
         section.texts.append(
-            f"Of {len(done)} finished runs, {best.label} is the best by {best.metric} "
+            f"Of {len(done)} finished runs, {best.label} is {_place(done)} by {best.metric} "
             f"({best.objective:.3f}, on validation rows){of_test}."
         )
     for first, others in comparisons:
@@ -374,6 +379,7 @@ def _what_was_compared(records: Sequence[Recorded]) -> Section:
             "data": _data(record),
             "rows scored": "" if record.n is None else f"{record.n} {record.split}",
             "decoding": _decoding(record),
+            "database": record.settings.get("eval.database") or "",
             "commit": record.commit,
             "machine": record.machine,
         }

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -138,3 +139,11 @@ def test_compare_prints_the_differences_below_its_table(three, tmp_path):
     table, below = result.stdout.split("Difference from base on the same 40 rows")
     assert "exact match %" in table and "tuned" in table
     assert below.count("<0.001") == 7 and "McNemar" in below
+
+
+def test_execution_on_another_database_is_not_compared(three):
+    first, other = (recorded(folder) for folder in three[:2])
+    assert "execution" in differences(first, other)
+    elsewhere = replace(other, identity={"eval.database": "content 1"})
+    assert elsewhere.database == "content 1"
+    assert differences(first, elsewhere).keys() == differences(first, other).keys() - {"execution"}
