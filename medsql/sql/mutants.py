@@ -152,14 +152,13 @@ def _aggregate(node: Node, rng: random.Random) -> Iterator[Node]:
 
 def _join(node: Node, rng: random.Random) -> Iterator[Node]:
     """Tables joined by patient where the query joins them by admission."""
-    if isinstance(node, exp.Join) and (on := node.args.get("on")) is not None:
+    if isinstance(node, exp.Join) and node.args.get("on") is not None:
         changed = node.copy()
-        for column in on.copy().find_all(exp.Column):
-            if column.name.upper() != "HADM_ID":
-                return
-        for column in changed.args["on"].find_all(exp.Column):
-            column.set("this", exp.to_identifier("SUBJECT_ID"))
-        yield changed
+        keys = list(changed.args["on"].find_all(exp.Column))
+        if all(key.name.upper() == "HADM_ID" for key in keys):
+            for key in keys:
+                key.set("this", exp.to_identifier("SUBJECT_ID"))
+            yield changed
 
 
 _MUTATIONS: dict[str, Mutation] = {
