@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from medsql.metrics.estimate import Estimate
 
 FloatArray = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 """SciPy's default for the bootstrap; its error is then far below the width of any interval here."""
-
-
-class Estimate(NamedTuple):
-    """A score from 0 to 1 with its interval and the number of rows behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 def share(successes: int, n: int) -> Estimate:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from medsql.data.pairs import Pair
+from medsql.metrics.estimate import Estimate
 from medsql.metrics.execution import Execution, verdict
-from medsql.metrics.intervals import Estimate, mean, share
+from medsql.metrics.intervals import mean, share
 from medsql.metrics.logical import logical_form
 from medsql.metrics.text import exact_match, token_overlap
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from medsql.metrics.estimate import Estimate
 from medsql.metrics.intervals import (
     RESAMPLES,
-    Estimate,
     FloatArray,
     bootstrap_interval,
     resamples_at_once,

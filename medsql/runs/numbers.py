@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from medsql.metrics.estimate import Estimate
 from medsql.runs.differences import Comparison
 from medsql.runs.labels import short
-from medsql.runs.recorded import Estimate, Recorded
+from medsql.runs.recorded import Recorded
 
 Row = Mapping[str, Any]
 
@@ -91,4 +92,4 @@ def share_of(record: Recorded, pattern: str) -> Estimate:
     """A pattern's share of the wrong predictions, which is 0 where it is not recorded."""
     from medsql.metrics.intervals import share  # imports scipy
 
-    return (record.patterns or {}).get(pattern) or Estimate(*share(0, record.wrong))
+    return (record.patterns or {}).get(pattern) or share(0, record.wrong)

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from medsql.metrics.estimate import Estimate
 from medsql.runs import published
-from medsql.runs.recorded import Estimate
 
 MOST_LINES = 8
 """Lines, or markers, that a reader can still tell apart in one plot."""

@@ -12,25 +12,13 @@ from typing import Any, NamedTuple
 
 from medsql.config import SCORES
 from medsql.errors import UserError
+from medsql.metrics.estimate import Estimate
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import RECORD, is_locked, read_record
 
 log = logging.getLogger(__name__)
 
 KINDS = ("train", "pretrain", "evaluate")
-
-
-class Estimate(NamedTuple):
-    """A score from 0 to 1 with its 95 % interval, and the rows it is of."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        """`33.0 (25.0–43.0)`, in percent."""
-        return f"{100 * self.value:.1f} ({100 * self.low:.1f}–{100 * self.high:.1f})"
 
 
 class Sharpness(NamedTuple):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from medsql.metrics.estimate import Estimate
 from medsql.runs.plots import (
     LINES,
     MOST_LINES,
@@ -18,7 +19,6 @@ from medsql.runs.plots import (
     score_curves,
     trade_off,
 )
-from medsql.runs.recorded import Estimate
 
 LOSS = [
     Curve(name, style, [10, 20, 30], [3.0, 2.0, last])
