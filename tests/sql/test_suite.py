@@ -108,3 +108,8 @@ print(*sorted(name for name in sys.modules if name in ("medsql.sql.suite", "meds
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+def test_rows_of_other_tables_may_be_entered_twice():
+    question = "SELECT (SELECT COUNT(*) FROM LAB) - (SELECT COUNT(*) FROM (SELECT DISTINCT * FROM LAB))"
+    assert any(rows[0][0] > 0 for (rows,) in ask(GOLD, question))
