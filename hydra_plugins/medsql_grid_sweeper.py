@@ -10,6 +10,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import OmegaConf
 
@@ -27,7 +28,22 @@ class GridSweeperConf(BasicSweeperConf):
     _target_: str = "hydra_plugins.medsql_grid_sweeper.GridSweeper"
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConf, provider="medsql")
+def store(name: str) -> None:
+    """Make the grid an option of `hydra/sweeper`."""
+    ConfigStore.instance().store(group="hydra/sweeper", name=name, node=GridSweeperConf, provider="medsql")
+
+
+def make_default() -> None:
+    """Take the place of Hydra's basic sweeper, for this process alone.
+
+    An `override hydra/sweeper` in `conf/train.yaml` would be the default too, but one that no file of
+    `sweeps/` could override again.
+    """
+    Plugins.instance()  # Hydra registers its own now, and not later over ours
+    store("basic")
+
+
+store("grid")
 
 
 class SweepFailed(UserError):

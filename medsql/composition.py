@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -19,6 +19,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rapidfuzz import fuzz, process
@@ -127,6 +128,26 @@ def sweep_name(root: DictConfig) -> str:
     """A sweep's folder: its name, or the overrides it was asked for."""
     overrides = sorted(override for override in root.hydra.overrides.task if not override.startswith("name="))
     return root.get("name") or folder_name(",".join(overrides) or "defaults")
+
+
+def study_address(hydra: HydraConf) -> tuple[str, str]:
+    """The database and the name of the Optuna study that `hydra/sweeper=study` works on."""
+    folder = Path(hydra.sweep.dir).absolute()
+    options = hydra.sweeper
+    return options.storage or f"sqlite:///{folder / 'study.db'}", options.study_name or folder.name
+
+
+def trial_reporter(hydra: HydraConf, objectives: int) -> Callable[[int, float], bool] | None:
+    """What a run tells its validation scores to, and asks whether to go on; `None` outside of a study.
+
+    Of several objectives Optuna takes no scores before the end.
+    """
+    number = hydra.sweeper.get("trial")
+    if number is None or objectives > 1:
+        return None
+    from medsql.runs.study import Address, Reporter  # imports Optuna, which takes seconds
+
+    return Reporter(Address(*study_address(hydra)), number, instantiate(hydra.sweeper.pruner))
 
 
 def folder_name(text: str, longest: int = 120) -> str:

@@ -27,6 +27,9 @@ SCORES = (
 VALIDATION_METRICS = ("val/loss", *(f"val/{name}" for name in SCORES))
 """What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
 
+COSTS = ("parameters",)
+"""What a study may keep low while it raises the objective."""
+
 MUTATED = 100
 """Gold queries whose mutants measure the execution score: some 3,000 mutants, a few seconds."""
 
@@ -321,10 +324,18 @@ class FitSettings:
 
 @dataclass(kw_only=True)
 class TrainSettings(FitSettings):
-    """Everything `python -m medsql.train` may be told."""
+    """Everything `python -m medsql.train` may be told.
+
+    With `cost: parameters` a sweeper gets the number of trained weights beside the objective.
+    """
 
     model: ModelSettings
     lora: LoraSettings
+    cost: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(self.cost in (None, *COSTS), f"cost={self.cost}: choose one of null, {', '.join(COSTS)}")
 
 
 @dataclass

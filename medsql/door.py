@@ -18,14 +18,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medsql.composition import CONF, SETTINGS, checked_settings, quoted, user_error
-from medsql.runs.folder import RunBusy, RunConflict
+from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
 PATHS = re.compile(
     r"^(run=|adapter=|data\.path=|model\.checkpoint=|eval\.database=)(?!['\"\[$])(.*[^\w./~+-].*)$", re.ASCII
 )
 """An override whose value is a path that Hydra reads as its own syntax, or does not read at all."""
 
-Task = Callable[[Any, Path], float | None]
+Task = Callable[[Any, Path], Any]
+"""What it returns is a run's objective, or with its cost beside it, for a sweeper."""
 
 
 def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -36,12 +37,13 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
     """
 
     def decorate(task: Task) -> Callable[[], None]:
-        def job(config: DictConfig) -> float | None:
+        def job(config: DictConfig) -> Any:
             node = HydraConfig.get()
             try:
                 return task(checked_settings(config, node), Path(node.runtime.output_dir))
             except Exception as error:
-                if not isinstance(error, RunBusy | RunConflict):  # then the log is another run's
+                # The first two would write into another run's log, the third is no failure.
+                if not isinstance(error, RunBusy | RunConflict | RunPruned):
                     log_traceback(error)
                 if node.mode != RunMode.MULTIRUN:
                     leave(error)
@@ -55,6 +57,8 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             sys.exit(mistake.exit_code)
 
         def main() -> None:
+            from hydra_plugins.medsql_grid_sweeper import make_default
+
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing them
             # How long threads spin while they wait for one another, read by OpenMP when PyTorch is first
             # imported. Its default makes a step ten times slower as soon as anything else runs on the
@@ -63,6 +67,7 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             sys.argv[1:] = quote_paths(name_runs(sys.argv[1:]) if config_name == "compare" else sys.argv[1:])
             signal.signal(signal.SIGTERM, _stop)
             try:
+                make_default()
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
                 sys.exit(128 + signal.SIGINT)

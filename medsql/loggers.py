@@ -17,7 +17,7 @@ from medsql.config import VALIDATION_METRICS, LoggerSettings, WandbSettings
 from medsql.errors import UserError
 from medsql.files import write_text
 from medsql.runs.fingerprint import flatten
-from medsql.runs.folder import Run
+from medsql.runs.folder import Run, RunPruned
 from medsql.runs.predictions import read_predictions
 
 COLUMNS = ("step", "train/loss", "train/grad_norm", "train/lr", *VALIDATION_METRICS)
@@ -77,6 +77,10 @@ def open_loggers(settings: LoggerSettings, run: Run) -> Iterator[list[Logger]]:
     try:
         yield [*loggers, wandb_logger]
         exit_code = 0
+    except RunPruned:
+        wandb_logger.experiment.summary["state"] = "pruned"
+        exit_code = 0  # W&B knows finished and failed
+        raise
     finally:
         wandb_logger.experiment.finish(exit_code=exit_code)
 

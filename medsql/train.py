@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
+
+from medsql.composition import trial_reporter
 from medsql.config import SettingsError, TrainSettings
 from medsql.data.pairs import Pair
 from medsql.door import door
@@ -18,16 +22,28 @@ log = logging.getLogger(__name__)
 
 
 @door("train")
-def main(settings: TrainSettings, folder: Path) -> float | None:
-    """One run in its folder; returns the objective, at once where the folder holds it already."""
+def main(settings: TrainSettings, folder: Path) -> float | tuple[float, int] | None:
+    """One run in its folder; returns the objective, at once where the folder holds it already.
+
+    With `cost=parameters`, returns the number of trained weights beside it.
+    """
+    hydra = HydraConfig.get()
     with Run(folder, "train", identity(settings), asdict(settings)) as run:
-        return run.objective if run.finished else train(settings, run)
+        if not run.finished:
+            run.note(trial=hydra.sweeper.get("trial"))
+            train(settings, run, trial_reporter(hydra, objectives=1 if settings.cost is None else 2))
+        assert run.objective is not None
+        return (
+            run.objective if settings.cost is None else (run.objective, run.record["parameters"]["trainable"])
+        )
 
 
-def train(settings: TrainSettings, run: Run) -> float:
-    """Data → model → training → best checkpoint → test → run folder; returns the objective.
+def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool] | None = None) -> None:
+    """Data → model → training → best checkpoint → test → run folder.
 
-    Raises `UserError` for data or a model that cannot be used and for training that cannot go on.
+    `report` is told each validation's step and objective, and says whether to stop there. Raises
+    `RunPruned` where it does, and `UserError` for data or a model that cannot be used and for training
+    that cannot go on.
     """
     # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
     import torch
@@ -41,6 +57,7 @@ def train(settings: TrainSettings, run: Run) -> float:
     from medsql.model.generation import output_bound, predict
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import TextToSQL
+    from medsql.model.reports import Reports
     from medsql.model.training import autocast, build_trainer, fit, hardware_record
 
     splits = load_splits(settings.data)
@@ -79,7 +96,10 @@ def train(settings: TrainSettings, run: Run) -> float:
 
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
     with open_loggers(settings.logger, run) as loggers:
-        trainer = build_trainer(settings.trainer, settings.optim, settings.validation, checkpoints, loggers)
+        callbacks = [] if report is None else [Reports(report, settings.objective, run)]
+        trainer = build_trainer(
+            settings.trainer, settings.optim, settings.validation, checkpoints, loggers, callbacks
+        )
         run.note(hardware=hardware_record(trainer))
         started = time.perf_counter()
         fit(trainer, module, data, checkpoints)
@@ -106,7 +126,6 @@ def train(settings: TrainSettings, run: Run) -> float:
             seconds_since_last_start=seconds,
         )
     log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], run.folder)
-    return validation[settings.objective]
 
 
 def _check_judged(settings: TrainSettings, pairs: list[Pair]) -> None:

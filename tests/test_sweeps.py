@@ -14,8 +14,14 @@ SWEEPS = sorted((CONF.parent / "sweeps").glob("*.yaml"))
 
 
 def jobs(file: Path) -> list[list[str]]:
-    """The values of the one key that each sweep varies, as overrides."""
-    ((key, values),) = OmegaConf.load(file).hydra.sweeper.params.items()
+    """Overrides of jobs: a grid's, of the one key that it varies, or those that a study asks for first."""
+    sweeper = OmegaConf.load(file).hydra.sweeper
+    if "n_trials" in sweeper:
+        ends = [[f"lora={lora}"] for lora in ("attention", "self_attention", "qv", "all_linear")]
+        return [
+            [f"{key}={value}" for key, value in each.items()] for each in sweeper.get("enqueue", [])
+        ] or ends
+    ((key, values),) = sweeper.params.items()
     override = OverridesParser.create().parse_override(f"{key}={values}")
     return [[f"{key}={value}"] for value in override.sweep_string_iterator()]
 

@@ -24,6 +24,7 @@ NOT_IDENTITY = {
     "name",
     "show",
     "run",
+    "cost",
     "validation.show",
     "data.cache_dir",
     "decode.batch_size",

@@ -91,6 +91,17 @@ def busy(folder: Path) -> RunBusy:
     return RunBusy(f"{folder}: this run is running elsewhere, in another process")
 
 
+class RunPruned(Exception):
+    """A study's pruner ended the run early, with `objective` as its last score. That is no failure."""
+
+    def __init__(self, objective: float) -> None:
+        super().__init__(objective)
+        self.objective = objective
+
+    def __str__(self) -> str:
+        return f"pruned at {self.objective:.4f}"
+
+
 class Run:
     """One run in its folder, as a context: entering takes the lock, leaving records how it ended.
 
@@ -98,8 +109,9 @@ class Run:
     ...     if not run.finished:
     ...         run.finish(objective=0.5)
 
-    Raises `RunConflict` or `RunBusy` on entering. An exception that leaves the context is recorded
-    as `failed`, an exit (Ctrl-C, SIGTERM) as `interrupted`, and goes on its way.
+    Raises `RunConflict` or `RunBusy` on entering, and `RunPruned` where the run was. An exception that
+    leaves the context is recorded as `failed`, an exit (Ctrl-C, SIGTERM) as `interrupted`, `RunPruned`
+    as `pruned`, and goes on its way.
     """
 
     def __init__(self, folder: Path, kind: str, identity: Identity, settings: dict[str, Any]) -> None:
@@ -128,6 +140,9 @@ class Run:
             self.record = earlier
             log.info("%s: finished already, nothing is run again", self.folder)
             return
+        if earlier is not None and earlier["state"] == "pruned":
+            log.info("%s: pruned already, nothing is run again", self.folder)
+            raise RunPruned(earlier["objective"])
         if earlier is not None:
             log.info("%s: was %s, goes on", self.folder, _how_it_ended(earlier))
         self.record = {
@@ -146,7 +161,10 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is not None and not self.finished:
+            if isinstance(error, RunPruned):
+                self._close(state="pruned", objective=error.objective)
+                log.info("%s: %s", self.folder, error)
+            elif error is not None and not self.finished:
                 state = "failed" if isinstance(error, Exception) else "interrupted"
                 self._close(state=state, error=_one_line(error))
                 if state == "interrupted":

@@ -1,0 +1,349 @@
+"""An Optuna study that several processes and machines work on, and that goes on where any of them died.
+
+Optuna's storage keeps the trials; `medsql.runs.leases` beside it who is at work on which. A trial whose
+worker is gone stays the same trial: its number, its parameters and its folder. Only calls are used
+that Optuna 2.10 and 4 both have.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from medsql.errors import UserError
+from medsql.runs.fingerprint import difference
+from medsql.runs.folder import RunConflict
+from medsql.runs.leases import METADATA, Leases
+
+log = logging.getLogger(__name__)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+# `add_trial`, which 2.10 calls so and 4 no longer does.
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+POLL = 2.0
+"""Seconds between looks at what other workers have come to."""
+
+MEANING, SEED = "medsql_meaning", "medsql_seed"
+"""What a study was begun with, among its attributes: what may not change, and its sampler's seed."""
+
+ENQUEUED, RETRIES = "enqueued", "retries"
+"""Attributes of trials: that one was asked for and not sampled, and the number of the one it repeats."""
+
+FIXED = "fixed_params"
+"""Where Optuna itself, 2.10 and 4 alike, keeps the parameters of a trial that is still to start."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a study is found: a URL as SQLAlchemy reads it, and the name of the study there."""
+
+    storage: str
+    study: str
+
+    def load(self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None) -> optuna.Study:
+        """The study as it stands now: Optuna caches what a process has seen of its own trials."""
+        storage = open_storage(self.storage)
+        return optuna.load_study(study_name=self.study, storage=storage, sampler=sampler, pruner=pruner)
+
+
+@cache
+def open_storage(url: str) -> RDBStorage:
+    """The database, with all tables. Raises `UserError` where it cannot be reached."""
+    sqlite = url.startswith("sqlite")
+    options = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+    for last in (False, False, False, True):
+        try:
+            storage = RDBStorage(url, engine_kwargs=options)
+            METADATA.create_all(storage.engine)
+            return storage
+        except (SQLAlchemyError, ImportError, RuntimeError) as error:
+            # Two workers that begin at once both make the tables, and one comes second.
+            if last or not re.search("already exists|duplicate|unique", str(error), re.IGNORECASE):
+                raise UserError(f"hydra.sweeper.storage={_shown(url)}: {_first_line(error)}") from error
+        time.sleep(0.5)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial to be run: its number and the values of the swept keys."""
+
+    number: int
+    params: Mapping[str, Any]
+    remark: str = ""
+    """How it came about, for who reads along."""
+
+
+class SharedStudy:
+    """A study, and this process as one of those at work on it.
+
+    `sampler` makes a sampler from a seed, so that what is sampled depends on the seed, the trial's
+    number and the trials before, and not on how often the search was interrupted. `n_trials` is the
+    total over all workers and commands; a trial that repeats a failed one is not counted.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        leases: Leases,
+        space: Mapping[str, BaseDistribution],
+        sampler: Callable[[int], BaseSampler],
+        n_trials: int,
+        retries: int,
+    ) -> None:
+        self.address = address
+        self.leases = leases
+        self.space = space
+        self.sampler = sampler
+        self.n_trials = n_trials
+        self.retries = retries
+        self._at_work: set[int] = set()  # trials that `next` gave and that have not ended
+        self._later: dict[int, float] = {}
+        self._seed = 0
+
+    # ---- beginning --------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        directions: Sequence[str],
+        meaning: dict[str, Any],
+        enqueued: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> None:
+        """Create the study with its first trials, or find it as it was created.
+
+        Raises `RunConflict` where it was created with another `meaning`, a flat mapping of what results
+        depend on: the search space, the directions, the configuration that all trials share.
+        """
+        with self.leases.alone():
+            study = optuna.create_study(
+                study_name=self.address.study,
+                storage=open_storage(self.address.storage),
+                directions=list(directions),
+                load_if_exists=True,
+            )
+            self._check(study, meaning)
+            if SEED not in study.user_attrs:  # whoever began died before this; nobody has asked yet
+                for params in enqueued[len(study.get_trials(deepcopy=False)) :]:
+                    _enqueue(study, params, {ENQUEUED: True})
+                study.set_user_attr(MEANING, meaning)
+                study.set_user_attr(SEED, seed)
+            self._seed = study.user_attrs[SEED]
+
+    def _check(self, study: optuna.Study, meaning: dict[str, Any]) -> None:
+        recorded = study.user_attrs.get(MEANING, meaning)
+        if recorded != meaning:
+            raise RunConflict(
+                f"study {self.address.study} was begun with another configuration "
+                f"({'; '.join(difference(recorded, meaning))}): choose another name="
+            )
+
+    # ---- what to run next -------------------------------------------------------------------
+
+    def next(self, most: int) -> list[Job]:
+        """Up to `most` trials to run now; waits while only others are at work, empty when all is done.
+
+        Interrupted trials come first, then those that wait for their start, then newly sampled ones.
+        """
+        told = False
+        while True:
+            with self.leases.alone():
+                trials = self.address.load().get_trials(deepcopy=False)
+                jobs = self._interrupted(trials, most) or self._new(trials, most)
+                running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+            if jobs or not running:
+                return jobs
+            if not told:
+                log.info("waiting for %d trials of other workers", len(running))
+                told = True
+            time.sleep(POLL)
+
+    def _interrupted(self, trials: Sequence[FrozenTrial], most: int) -> list[Job]:
+        """Those that run with nobody at work on them."""
+        jobs: list[Job] = []
+        for trial in trials:
+            free = trial.state == TrialState.RUNNING and trial.number not in self._at_work
+            waits = time.monotonic() < self._later.get(trial.number, 0)
+            if free and not waits and len(jobs) < most and self.leases.take(_key(trial.number)):
+                jobs.append(self._job(trial.number, "interrupted, goes on"))
+        return jobs
+
+    def _new(self, trials: Sequence[FrozenTrial], most: int) -> list[Job]:
+        study = self.address.load()
+        self._retry(study, trials)
+        trials = study.get_trials(deepcopy=False)
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        left = self.n_trials - sum(RETRIES not in trial.user_attrs for trial in trials)
+        return [self._ask() for _ in range(min(most, waiting + max(left, 0)))]
+
+    def _retry(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        """Put failed trials in line again, as trials of their own, as often as `retries` says."""
+        repeated = {trial.user_attrs.get(RETRIES) for trial in trials}
+        for trial in trials:
+            left = trial.state == TrialState.FAIL and trial.number not in repeated
+            if left and _attempts(trial, trials) <= self.retries:
+                _enqueue(study, trial.params, _inherited(trial) | {RETRIES: trial.number})
+
+    def _ask(self) -> Job:
+        trials = self.address.load().get_trials(deepcopy=False)
+        numbers = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+        number = min(numbers, default=len(trials))
+        trial = self.address.load(self._sampler(number)).ask()
+        assert trial.number == number, "other workers wait for their turn"
+        self.leases.take(_key(number))
+        if RETRIES in trial.user_attrs:
+            return self._job(number, f"repeats trial {trial.user_attrs[RETRIES]}, which failed")
+        return self._job(number, "asked for" if ENQUEUED in trial.user_attrs else "")
+
+    def _job(self, number: int, note: str) -> Job:
+        """The trial with all its parameters, the missing ones sampled; none is where it was interrupted."""
+        for place, (name, distribution) in enumerate(self.space.items(), 1):
+            study = self.address.load(self._sampler(number, place))
+            _trial(study, number)._suggest(name, distribution)
+        self._at_work.add(number)
+        return Job(number, self.trial(number).params, note)
+
+    def _sampler(self, number: int, place: int = 0) -> BaseSampler:
+        """A sampler whose randomness is that of this trial and this of its parameters."""
+        from numpy.random import SeedSequence
+
+        return self.sampler(int(SeedSequence([self._seed, number, place]).generate_state(1)[0]))
+
+    # ---- how it ended -----------------------------------------------------------------------
+
+    def complete(self, number: int, values: Sequence[float]) -> None:
+        """Record a trial's result, one value a direction."""
+        self._tell(number, list(values), TrialState.COMPLETE)
+
+    def prune(self, number: int) -> None:
+        """Record that a trial was ended early; its value is the last one reported."""
+        self._tell(number, None, TrialState.PRUNED)
+
+    def fail(self, number: int, why: str) -> None:
+        """Record that a trial has no result."""
+        _trial(self.address.load(), number).set_user_attr("error", why)
+        self._tell(number, None, TrialState.FAIL)
+
+    def leave(self, number: int) -> None:
+        """Give a trial back that a process without a lease is at work on; it is looked at again later."""
+        self._later[number] = time.monotonic() + POLL
+        self._release(number)
+
+    def _tell(self, number: int, values: list[float] | None, state: TrialState) -> None:
+        if self.trial(number).state.is_finished():
+            log.warning("trial %d was taken over and finished elsewhere: its result here is not used", number)
+        else:
+            self.address.load().tell(number, values, state)
+        self._release(number)
+
+    def _release(self, number: int) -> None:
+        self._at_work.discard(number)
+        self.leases.release(_key(number))
+
+    # ---- looking at it ----------------------------------------------------------------------
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number."""
+        return self.address.load().get_trials()
+
+    @property
+    def objectives(self) -> int:
+        """How many objectives a trial has."""
+        return len(self.address.load().directions)
+
+    def best_trials(self) -> list[FrozenTrial]:
+        """The best trial, or with several objectives those that no other one is better than in all."""
+        study = self.address.load()
+        if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+            return []
+        return study.best_trials if len(study.directions) > 1 else [study.best_trial]
+
+    def trial(self, number: int) -> FrozenTrial:
+        """One trial."""
+        return self.trials[number]
+
+    def failed(self) -> list[FrozenTrial]:
+        """Those that failed and were not repeated."""
+        repeated = {trial.user_attrs.get(RETRIES) for trial in self.trials}
+        return [t for t in self.trials if t.state == TrialState.FAIL and t.number not in repeated]
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """What the process that runs a trial tells the study, and asks it: whether to go on.
+
+    A study that cannot be reached costs the report, never the run.
+    """
+
+    address: Address
+    number: int
+    pruner: BasePruner
+
+    def __call__(self, step: int, value: float) -> bool:
+        """Report a validation's `value`; True where the trial should end. Asked-for trials never should."""
+        try:
+            study = self.address.load(pruner=self.pruner)
+            trial, known = _trial(study, self.number), study.trials[self.number].intermediate_values
+            if step not in known:  # as it is where the run was interrupted just then
+                trial.report(value, step)
+            return ENQUEUED not in trial.user_attrs and trial.should_prune()
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            log.warning("step %d was not reported to the study: %s", step, _first_line(error))
+            return False
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it can come to that at all."""
+        return not isinstance(self.pruner, NopPruner)
+
+
+def _trial(study: optuna.Study, number: int) -> Trial:
+    return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+
+
+def _enqueue(study: optuna.Study, params: Mapping[str, Any], attributes: dict[str, Any]) -> None:
+    # As `enqueue_trial` does, which takes no attributes in Optuna 2.10.
+    fixed = {FIXED: dict(params)}
+    study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=fixed, user_attrs=attributes))
+
+
+def _inherited(trial: FrozenTrial) -> dict[str, Any]:
+    return {ENQUEUED: True} if ENQUEUED in trial.user_attrs else {}
+
+
+def _attempts(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """How often the trial was tried, itself and those that it repeats."""
+    earlier = trial.user_attrs.get(RETRIES)
+    return 1 if earlier is None else 1 + _attempts(trials[earlier], trials)
+
+
+def _key(number: int) -> str:
+    return f"trial {number}"

@@ -1,0 +1,225 @@
+"""A shared study: totals, resuming, retries and pruning, without any training."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, UniformDistribution
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from medsql.errors import UserError
+from medsql.runs.folder import RunConflict
+from medsql.runs.leases import Leases
+from medsql.runs.study import Address, Job, Reporter, SharedStudy, open_storage
+
+SPACE = {"x": UniformDistribution(0, 1), "c": CategoricalDistribution(["a", "b", "z"])}
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Address:
+    return Address(f"sqlite:///{tmp_path / 'study.db'}", "s")
+
+
+@contextmanager
+def worker(
+    address: Address,
+    tmp_path: Path,
+    n_trials: int = 6,
+    retries: int = 0,
+    enqueue: Sequence[dict[str, Any]] = (),
+    meaning: dict[str, Any] | None = None,
+    **options: Any,
+) -> Iterator[SharedStudy]:
+    """A command at work on the study."""
+    sampler = options.get("sampler", lambda seed: RandomSampler(seed))
+    with Leases(open_storage(address.storage).engine, address.study, tmp_path, 60) as leases:
+        study = SharedStudy(address, leases, SPACE, sampler, n_trials, retries)
+        directions = options.get("directions", ["maximize"])
+        study.prepare(directions, meaning or {"direction": "maximize"}, enqueue, seed=7)
+        yield study
+
+
+def run_all(study: SharedStudy, stop_after: int | None = None) -> list[Job]:
+    """Run what there is to run; a trial's result is its x."""
+    done: list[Job] = []
+    while (stop_after is None or len(done) < stop_after) and (jobs := study.next(1)):
+        study.complete(jobs[0].number, [jobs[0].params["x"]])
+        done += jobs
+    return done
+
+
+def params(address: Address) -> list[dict]:
+    return [trial.params for trial in address.load().trials]
+
+
+def test_the_number_of_trials_is_a_total_over_commands(address, tmp_path):
+    with worker(address, tmp_path, n_trials=4) as study:
+        assert [job.number for job in run_all(study)] == [0, 1, 2, 3]
+    with worker(address, tmp_path, n_trials=4) as study:
+        assert run_all(study) == []
+    with worker(address, tmp_path, n_trials=6) as study:
+        assert [job.number for job in run_all(study)] == [4, 5]
+
+
+@pytest.mark.parametrize("stop", (1, 4, 7))
+def test_an_interrupted_search_samples_what_an_undisturbed_one_does(address, tmp_path, stop):
+    tpe = {"sampler": lambda seed: TPESampler(seed=seed, n_startup_trials=2), "n_trials": 8}
+    other = Address(f"sqlite:///{tmp_path / 'undisturbed.db'}", "s")
+    with worker(other, tmp_path, **tpe) as study:
+        run_all(study)
+    with worker(address, tmp_path, **tpe) as study:
+        run_all(study, stop_after=stop - 1)
+        study.next(1)  # and never heard of again
+    with worker(address, tmp_path, **tpe) as study:
+        run_all(study)
+    assert params(address) == params(other)
+    assert len({str(each) for each in params(address)}) == 8
+
+
+def test_a_trial_interrupted_before_all_its_parameters_were_sampled_gets_the_same_ones(address, tmp_path):
+    other = Address(f"sqlite:///{tmp_path / 'undisturbed.db'}", "s")
+    with worker(other, tmp_path) as study:
+        run_all(study)
+    with worker(address, tmp_path) as study:
+        address.load().ask()  # no parameter at all
+        run_all(study)
+    assert params(address) == params(other)
+
+
+def test_two_workers_share_the_trials(address, tmp_path):
+    with worker(address, tmp_path, n_trials=3) as one, worker(address, tmp_path, n_trials=3) as other:
+        jobs = [*one.next(1), *other.next(1), *one.next(1)]
+        assert [job.number for job in jobs] == [0, 1, 2]
+        for study, job in zip((one, other, one), jobs):
+            study.complete(job.number, [0.5])
+        assert other.next(1) == one.next(1) == []
+
+
+def test_an_interrupted_trial_is_run_again_before_new_ones(address, tmp_path):
+    with worker(address, tmp_path) as study:
+        (first,) = study.next(1)
+    with worker(address, tmp_path) as study:
+        (again,) = study.next(2)
+        assert (again.number, again.params) == (first.number, first.params)
+        assert "interrupted" in again.remark
+
+
+def test_trials_that_are_asked_for_come_first_and_once(address, tmp_path):
+    asked = [{"x": 0.25, "c": "z"}, {"x": 0.75}]
+    for stop in (1, None):
+        with worker(address, tmp_path, enqueue=asked, n_trials=4) as study:
+            run_all(study, stop_after=stop)
+    found = params(address)
+    assert len(found) == 4
+    assert found[0] == asked[0] and found[1]["x"] == 0.75 and found[1]["c"] in "abz"
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_failed_trial_is_repeated_as_often_as_configured_and_does_not_count_again(
+    address, tmp_path, retries
+):
+    tried = []
+    with worker(address, tmp_path, n_trials=2, retries=retries) as study:
+        while jobs := study.next(1):
+            tried.append(jobs[0].params["x"])
+            study.fail(jobs[0].number, "out of memory")
+        assert len(study.failed()) == 2
+    assert len(tried) == 2 * (1 + retries)
+    assert len(set(tried)) == 2
+    assert [t.user_attrs["error"] for t in address.load().trials] == ["out of memory"] * len(tried)
+
+
+def test_a_failed_trial_that_succeeds_when_repeated_is_no_failure(address, tmp_path):
+    with worker(address, tmp_path, n_trials=1, retries=1) as study:
+        study.fail(study.next(1)[0].number, "no space left")
+        run_all(study)
+        assert study.failed() == []
+
+
+@pytest.mark.parametrize(
+    ("meaning", "said"),
+    [
+        ({"direction": "minimize"}, "direction: maximize there, minimize here"),
+        ({"direction": "maximize", "seed": 3}, "seed: nothing there, 3 here"),
+    ],
+)
+def test_another_configuration_is_refused_with_the_difference(address, tmp_path, meaning, said):
+    with worker(address, tmp_path):
+        pass
+    with pytest.raises(RunConflict, match=said), worker(address, tmp_path, meaning=meaning):
+        pass
+
+
+def test_a_bad_trial_is_pruned_by_what_others_reported_and_asked_for_ones_never_are(address, tmp_path):
+    pruner = MedianPruner(n_startup_trials=2)
+    verdicts = []
+    with worker(address, tmp_path, n_trials=4, enqueue=[{"x": 0.1}]) as study:
+        for value in (0.1, 0.9, 0.8, 0.2):
+            (job,) = study.next(1)
+            # Another object, as in another process: what it reports must reach the pruner there.
+            verdicts.append(Reporter(address, job.number, pruner)(10, value))
+            study.prune(job.number) if verdicts[-1] else study.complete(job.number, [value])
+    assert verdicts == [False, False, False, True]
+    last = address.load().trials[-1]
+    assert (last.state, last.value) == (TrialState.PRUNED, 0.2)
+
+
+def test_a_step_that_was_reported_before_an_interruption_is_not_reported_twice(address, tmp_path):
+    with worker(address, tmp_path) as study, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = Reporter(address, study.next(1)[0].number, NopPruner())
+        report(10, 0.5)
+        report(10, 0.5)
+    assert address.load().trials[0].intermediate_values == {10: 0.5}
+
+
+def test_a_study_that_cannot_be_reached_costs_the_report_and_not_the_run(address, tmp_path, caplog):
+    with worker(address, tmp_path) as study:
+        report = Reporter(address, study.next(1)[0].number, NopPruner())
+    (tmp_path / "study.db").unlink()
+    assert report(10, 0.5) is False
+    assert "step 10 was not reported" in caplog.text
+
+
+def test_a_trial_that_another_worker_finished_keeps_its_result(address, tmp_path, caplog):
+    with worker(address, tmp_path) as study:
+        (job,) = study.next(1)
+        address.load().tell(job.number, 0.3)
+        study.complete(job.number, [0.9])
+    assert address.load().trials[0].value == 0.3
+    assert "not used" in caplog.text
+
+
+def test_a_trial_that_runs_without_a_worker_is_waited_for(address, tmp_path, monkeypatch):
+    monkeypatch.setattr("medsql.runs.study.POLL", 0.1)
+    with worker(address, tmp_path, n_trials=1) as study:
+        (job,) = study.next(1)
+        study.leave(job.number)
+        assert [again.number for again in study.next(1)] == [job.number]
+
+
+def test_the_best_of_several_objectives_are_those_that_none_is_better_than(address, tmp_path):
+    with worker(address, tmp_path, n_trials=3, directions=["maximize", "minimize"]) as study:
+        for values in ([0.5, 10], [0.9, 20], [0.4, 30]):
+            study.complete(study.next(1)[0].number, values)
+        assert [trial.number for trial in study.best_trials()] == [0, 1]
+
+
+def test_a_search_without_a_result_has_no_best(address, tmp_path):
+    with worker(address, tmp_path) as study:
+        assert study.best_trials() == []
+
+
+@pytest.mark.parametrize(
+    "url", ["nothing://here", "sqlite:////no/such/folder/study.db", "postgresql://me:secret@127.0.0.1:1/x"]
+)
+def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(url):
+    with pytest.raises(UserError) as refusal:
+        open_storage(url)
+    assert str(refusal.value).startswith("hydra.sweeper.storage=")
+    assert "\n" not in str(refusal.value) and "secret" not in str(refusal.value)
