@@ -171,7 +171,7 @@ def test_a_bad_trial_is_pruned_by_what_others_reported_and_asked_for_ones_never_
 
 def test_a_step_that_was_reported_before_an_interruption_is_not_reported_twice(address, tmp_path):
     with worker(address, tmp_path) as study, warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", ".*already reported.*")
         report = Reporter(address, study.next(1)[0].number, NopPruner())
         report(10, 0.5)
         report(10, 0.5)
