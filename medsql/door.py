@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -17,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from medsql.composition import CONF, SETTINGS, checked_settings, quoted, user_error
+from medsql.composition import CONF, SETTINGS, causes, checked_settings, quoted, user_error
 from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
 PATHS = re.compile(
@@ -47,7 +49,11 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
                     log_traceback(error)
                 if node.mode != RunMode.MULTIRUN:
                     leave(error)
+                forget_frames(error)
                 raise  # for the sweeper, which goes on with the other jobs
+            finally:
+                if node.mode == RunMode.MULTIRUN:
+                    gc.collect()  # trainer and model hold one another, and the next job needs their memory
 
         def leave(error: Exception) -> None:
             mistake = user_error(error, SETTINGS[config_name])
@@ -117,3 +123,12 @@ def log_traceback(error: Exception) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)
+
+
+def forget_frames(error: Exception) -> None:
+    """Let go of what the functions that `error` ended still hold, such as a model that filled the GPU.
+
+    Sweepers keep the errors of failed jobs to the end, and these their tracebacks.
+    """
+    for cause in causes(error):
+        traceback.clear_frames(cause.__traceback__)
