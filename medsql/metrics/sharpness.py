@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
 from medsql.metrics.execution import Gold, verdict
@@ -42,7 +43,8 @@ def sharpness(golds: Sequence[str], most: int, seed: int = 0) -> dict[str, Any] 
     return {"queries": queries, "mutants": n, "told_apart": told_apart, "kinds": kinds}
 
 
-def _verdicts(gold: str) -> list[tuple[str, bool]]:
+@lru_cache(maxsize=1024)  # seconds for a hundred queries, and the jobs of a sweep score the same ones
+def _verdicts(gold: str) -> tuple[tuple[str, bool], ...]:
     """The kind of each mutant that runs, and whether it was told apart; none where gold finds nothing."""
     query, found = Gold(gold), False
     made = [mutant for mutant in mutants(gold) if verdict(mutant.sql) == "ok"]
@@ -52,4 +54,4 @@ def _verdicts(gold: str) -> list[tuple[str, bool]]:
             wanted = database.run(gold)
             found = found or query.finds_something(wanted)
             alike = [mutant for mutant in alike if query.same_result(database.run(mutant.sql), wanted)]
-    return [(mutant.kind, mutant not in alike) for mutant in made] if found else []
+    return tuple((mutant.kind, mutant not in alike) for mutant in made) if found else ()
