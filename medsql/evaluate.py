@@ -32,22 +32,21 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     """Rows → model with its adapter → SQL → scores in the run's folder."""
     # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
     from medsql.data.module import generation_loader
-    from medsql.data.splits import load_splits, pairs_digest
-    from medsql.data.tokenized import tokenize_splits
+    from medsql.data.splits import pairs_digest
+    from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
-    from medsql.model.backbone import load_backbone
     from medsql.model.generation import log_prediction, output_bound, predict
     from medsql.model.lora import load_adapter
     from medsql.model.training import autocast, prepare_device
 
     device = prepare_device(settings.trainer)
     execution = Execution(settings.eval.database, settings.eval.seconds)
-    splits = load_splits(settings.data)
+    splits = shared_splits(settings.data)
     pairs = getattr(splits, settings.split)[: settings.rows]
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
-    backbone = load_backbone(settings.model)
-    data = tokenize_splits(splits, backbone.tokenizer, settings.data)
+    backbone = shared_backbone(settings.model)
+    data = shared_tokens(splits, backbone, settings.data)
     model = load_adapter(backbone.model, Path(settings.adapter)) if settings.adapter else backbone.model
     tuned = settings.run or settings.adapter
     run.note(

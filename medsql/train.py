@@ -49,10 +49,8 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     import torch
 
     from medsql.data.module import PairsModule
-    from medsql.data.splits import load_splits
-    from medsql.data.tokenized import tokenize_splits
     from medsql.loggers import log_results, open_loggers
-    from medsql.model.backbone import load_backbone
+    from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.generation import output_bound, predict
     from medsql.model.lora import add_lora, count_parameters, save_model
@@ -60,11 +58,11 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.model.reports import Reports
     from medsql.model.training import autocast, build_trainer, fit, hardware_record
 
-    splits = load_splits(settings.data)
+    splits = shared_splits(settings.data)
     _check_judged(settings, splits.validation)
-    backbone = load_backbone(settings.model)
+    backbone = shared_backbone(settings.model, trained=settings.lora.targets is None)
     tokenizer = backbone.tokenizer
-    tokenized = tokenize_splits(splits, tokenizer, settings.data)
+    tokenized = shared_tokens(splits, backbone, settings.data)
     run.pin(checkpoint=by_content(backbone.checkpoint), rows=splits.record["sha256"])
     run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
 
@@ -112,10 +110,12 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
         with autocast(settings.trainer):
             predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
-        seconds = {"training": round(trained - started, 1), "test": round(time.perf_counter() - trained, 1)}
+        generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
         facts |= {"decode": asdict(settings.decode)}
         test = write_predictions(run.folder, splits.test, predictions, facts)
+        times = {"training": trained - started, "test": generated - trained}
+        times |= {"scoring": time.perf_counter() - generated}
         log_results(loggers, run.folder, validation | values_of(test))
         run.finish(
             objective=validation[settings.objective],
@@ -123,7 +123,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
             best_step=checkpoints.best_step,
             saved=saved,
             test=test,
-            seconds_since_last_start=seconds,
+            seconds_since_last_start={name: round(spent, 1) for name, spent in times.items()},
         )
     log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], run.folder)
 

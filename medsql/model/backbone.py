@@ -20,16 +20,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Backbone:
-    """A loaded model; `failures` says for each checkpoint tried before `checkpoint` why it did not load."""
+    """A loaded model; `failures` says for each checkpoint tried before `checkpoint` why it did not load.
+
+    `reused` is one that an earlier job loaded, see `medsql.materials`.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     checkpoint: str
     failures: dict[str, str] = field(default_factory=dict)
+    reused: bool = False
 
     def record(self) -> dict[str, Any]:
         """What a run's record says of its model."""
-        return {"checkpoint": self.checkpoint, "failures": self.failures}
+        return {"checkpoint": self.checkpoint, "failures": self.failures, "reused": self.reused}
 
 
 def load_backbone(settings: ModelSettings) -> Backbone:

@@ -1,4 +1,5 @@
-"""`python -m medsql.train -m`: sweeps that end with a table, survive a kill, and fail a job at a time."""
+"""`python -m medsql.train -m`: sweeps that end with a table, survive a kill, fail a job at a time, and load
+once what their jobs share."""
 
 import signal
 
@@ -48,6 +49,43 @@ def test_a_failed_job_leaves_its_traceback_and_the_others_run(command, training,
     lines = [line.split()[:2] for line in result.stdout.splitlines() if line.startswith("optim.lr=")]
     table = [line for line in lines if not line[0].endswith(":")]  # without what is remarked below
     assert table == [["optim.lr=1e+38", "failed"], ["optim.lr=0.001", "finished"]]
+
+
+def reused(folder):
+    found = record(folder)
+    return [found[part]["reused"] for part in ("data", "tokenized", "model")]
+
+
+def test_a_job_after_others_and_a_failed_one_ends_as_it_would_alone(command, training, tmp_path):
+    quick = [*training, "optim.max_steps=10", "optim.max_grad_norm=null", "lora.use_dora=true"]
+    swept = command("train", "-m", "optim.lr=1e-2,1e38,1e-3", "name=swept", *quick)
+    assert swept.returncode == 1 and "1 of 3 jobs failed" in swept.stderr
+    alone = command("train", "optim.lr=1e-3", "name=alone", *quick)
+    assert alone.returncode == 0, alone.stderr
+    first, failed, third = (
+        tmp_path / "multirun" / "swept" / f"optim.lr={lr}" for lr in (0.01, "1e+38", 0.001)
+    )
+    alone = tmp_path / "outputs" / "alone"
+    assert [reused(folder) for folder in (first, failed, third, alone)] == [
+        [False] * 3, [True] * 3, [True] * 3, [False] * 3
+    ]  # fmt: skip
+    assert adapter_difference(third, alone) == 0 < adapter_difference(third, first)
+    assert (third / "predictions.jsonl").read_text() == (alone / "predictions.jsonl").read_text()
+    assert record(third)["fingerprint"] == record(alone)["fingerprint"]
+
+
+@pytest.mark.slow
+def test_a_job_after_full_fine_tuning_ends_as_it_would_alone(command, training, tmp_path):
+    quick = [*training, "optim.max_steps=10"]
+    swept = command("train", "-m", "lora=all_linear,none,qv", "name=swept", *quick)
+    assert swept.returncode == 0, swept.stderr
+    assert command("train", "lora=qv", "name=alone", *quick).returncode == 0
+    _, full, third = (
+        tmp_path / "multirun" / "swept" / f"lora={name}" for name in ("all_linear", "none", "qv")
+    )
+    assert reused(full) == [True] * 3
+    assert reused(third) == [True, True, False]  # the base was changed, and loaded afresh
+    assert adapter_difference(third, tmp_path / "outputs" / "alone") == 0
 
 
 @pytest.mark.slow

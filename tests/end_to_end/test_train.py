@@ -32,7 +32,7 @@ def test_a_run_is_a_folder_that_says_everything_about_it(finished, checkpoint):
     assert run["parameters"]["trainable"] < run["parameters"]["total"]
     assert run["data"]["rows"] == {"train": 38, "validation": 10, "test": 12}
     assert run["objective"] == run["validation"]["val/loss"]
-    assert run["model"] == {"checkpoint": str(checkpoint), "failures": {}}
+    assert run["model"] == {"checkpoint": str(checkpoint), "failures": {}, "reused": False}
     assert run["settings"]["lora"]["alpha"] == 2 * run["settings"]["lora"]["r"]
 
     rows = list(csv.DictReader((folder / "metrics.csv").open()))

@@ -25,7 +25,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_folder_loads_in_the_precision_asked_for(checkpoint: str, dtype: str) -> None:
     backbone = load_backbone(ModelSettings("mine", checkpoint, dtype=dtype))
     assert next(backbone.model.parameters()).dtype == getattr(torch, dtype)
-    assert backbone.record() == {"checkpoint": checkpoint, "failures": {}}
+    assert backbone.record() == {"checkpoint": checkpoint, "failures": {}, "reused": False}
     ids = backbone.tokenizer('A < "b"')["input_ids"]
     assert ids[-1] == backbone.tokenizer.eos_token_id
     assert backbone.tokenizer.decode(ids, skip_special_tokens=True) == 'A < "b"'

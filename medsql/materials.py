@@ -1,0 +1,89 @@
+"""What a job starts from: rows, their tokens and the base model, loaded once for all jobs of a process.
+
+The jobs of a sweep follow one another in one process and mostly start from the same. So the last of each kind
+is kept, and the next job gets it where everything that determines it is the same: of files the content, so
+that one that has changed since is read again. Every reuse is logged, and recorded as `reused`.
+
+No job may change what another gets. Rows and tokens are only ever read. Of the base every job gets modules
+and a tokenizer of its own, around weights that all share: LoRA leaves them alone, and they take no further
+memory. Training all weights does not, so it takes the base away, and the next job loads it afresh.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Hashable
+from dataclasses import asdict, replace
+from typing import TypeVar
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from medsql.config import DataSettings, ModelSettings
+from medsql.data.splits import Splits, load_splits
+from medsql.data.tokenized import TokenizedSplits, tokenize_splits
+from medsql.model.backbone import Backbone, load_backbone
+from medsql.runs.fingerprint import by_content
+
+log = logging.getLogger(__name__)
+
+OF_TOKENS = ("prompt", "max_input_tokens", "max_target_tokens", "cache_dir")
+"""Data settings that the rows themselves do not depend on."""
+
+T = TypeVar("T")
+
+_kept: dict[str, tuple[Hashable, object]] = {}
+"""Kind → what determines it, and the value: one of each, so that memory does not grow with a sweep."""
+
+
+def shared_splits(settings: DataSettings) -> Splits:
+    """The rows of `load_splits`, which also says what is raised."""
+    rows = {name: value for name, value in asdict(settings).items() if name not in OF_TOKENS}
+    key = (*rows.values(), settings.path and by_content(settings.path))
+    splits, reused = _shared("rows", key, lambda: load_splits(settings))
+    return replace(splits, record=splits.record | {"reused": reused})
+
+
+def shared_tokens(splits: Splits, backbone: Backbone, settings: DataSettings) -> TokenizedSplits:
+    """The token ids of `tokenize_splits`."""
+    key = (
+        by_content(backbone.checkpoint),
+        *splits.record["sha256"].values(),
+        *(getattr(settings, name) for name in OF_TOKENS),
+    )
+    tokens, reused = _shared("tokens", key, lambda: tokenize_splits(splits, backbone.tokenizer, settings))
+    return replace(tokens, record=tokens.record | {"reused": reused})
+
+
+def shared_backbone(settings: ModelSettings, *, trained: bool = False) -> Backbone:
+    """The model of `load_backbone`, which also says what is raised.
+
+    Its weights must stay as they are, unless it is asked for as one whose own weights are `trained`.
+    """
+    checkpoints = (settings.checkpoint, *settings.fallbacks)
+    key = (settings.dtype, *checkpoints, *map(by_content, checkpoints))
+    backbone, reused = _shared("base model", key, lambda: load_backbone(settings))
+    model = backbone.model
+    if trained:
+        del _kept["base model"]
+    else:
+        model = _around_the_same_weights(model)
+    return replace(backbone, model=model, tokenizer=copy.deepcopy(backbone.tokenizer), reused=reused)
+
+
+def _shared(kind: str, key: Hashable, load: Callable[[], T]) -> tuple[T, bool]:
+    """What is kept under `key`, or else loaded and kept from now on; and whether it is reused."""
+    if kind in _kept and _kept[kind][0] == key:
+        log.info("%s: as loaded before in this process", kind)
+        return _kept[kind][1], True  # type: ignore[return-value]  # a kind has one type
+    _kept.pop(kind, None)  # first, so that two are never in memory at once
+    value = load()
+    _kept[kind] = key, value
+    return value, False
+
+
+def _around_the_same_weights(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy with modules, flags and settings of its own; its parameters are others over the same memory."""
+    weights = {id(w): nn.Parameter(w.detach(), w.requires_grad) for w in model.parameters()}
+    return copy.deepcopy(model, weights)
