@@ -108,11 +108,16 @@ def run_folder(parent: str, root: DictConfig) -> str:
     """
     settings = checked_settings(root, root.hydra)
     found = identity(settings)
-    folder = Path(parent, settings.name or f"{_label(settings)}-{fingerprint(found)[:8]}")
+    folder = Path(parent, settings.name or unnamed(settings))
     check_folder(folder, root.hydra.job.name, found)
     if is_locked(folder):
         raise busy(folder)
     return str(folder)
+
+
+def unnamed(settings: TrainSettings | EvaluateSettings | PretrainSettings) -> str:
+    """What the folder of a run without a `name` is called."""
+    return f"{_label(settings)}-{fingerprint(identity(settings))[:8]}"
 
 
 def _label(settings: TrainSettings | EvaluateSettings | PretrainSettings) -> str:

@@ -327,11 +327,14 @@ class TrainSettings(FitSettings):
     """Everything `python -m medsql.train` may be told.
 
     With `cost: parameters` a sweeper gets the number of trained weights beside the objective.
+    With `baseline` the model is scored zero-shot too, once for all runs beside one another that it is the
+    baseline of.
     """
 
     model: ModelSettings
     lora: LoraSettings
     cost: str | None = None
+    baseline: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

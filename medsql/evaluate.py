@@ -7,11 +7,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from medsql.config import EvaluateSettings, SettingsError
+from medsql.composition import unnamed
+from medsql.config import EvalSettings, EvaluateSettings, SettingsError, TrainSettings
 from medsql.door import door
+from medsql.errors import UserError
 from medsql.runs.collect import base_of, rows_changed
 from medsql.runs.fingerprint import identity
-from medsql.runs.folder import Run
+from medsql.runs.folder import Run, RunBusy
 from medsql.runs.predictions import write_predictions
 from medsql.runs.table import print_folders
 
@@ -26,6 +28,34 @@ def main(settings: EvaluateSettings, folder: Path) -> float:
             evaluate(settings, run)
         print_folders([folder])
         return float(run.record["scores"]["exact_match"]["value"])
+
+
+def score_baseline(settings: TrainSettings, parent: Path) -> None:
+    """Score the model that `settings` fine-tune, zero-shot: the same test rows, decoded alike.
+
+    It is the run that `python -m medsql.evaluate` would make, in a folder of the same name in `parent`. The
+    first who wants it makes it, and others find it finished. Where another process is at work on it, or
+    it fails, they go on without, which is logged.
+    """
+    zero_shot = EvaluateSettings(
+        model=settings.model,
+        data=settings.data,
+        decode=settings.decode,
+        trainer=settings.trainer,
+        eval=EvalSettings(),
+        split="test",
+        show=0,
+    )
+    folder = parent / unnamed(zero_shot)
+    try:
+        with Run(folder, "evaluate", identity(zero_shot), asdict(zero_shot)) as run:
+            if not run.finished:
+                log.info("scoring the baseline, zero-shot, in %s", folder)
+                evaluate(zero_shot, run)
+    except RunBusy:
+        log.info("%s: the baseline is being scored in another process", folder)
+    except UserError as error:
+        log.warning("the baseline is not scored: %s", error)
 
 
 def evaluate(settings: EvaluateSettings, run: Run) -> None:

@@ -14,6 +14,7 @@ from medsql.composition import trial_reporter
 from medsql.config import SettingsError, TrainSettings
 from medsql.data.pairs import Pair
 from medsql.door import door
+from medsql.evaluate import score_baseline
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import values_of, write_predictions
@@ -29,6 +30,8 @@ def main(settings: TrainSettings, folder: Path) -> float | tuple[float, int] | N
     """
     hydra = HydraConfig.get()
     with Run(folder, "train", identity(settings), asdict(settings)) as run:
+        if settings.baseline:
+            score_baseline(settings, folder.parent)
         if not run.finished:
             run.note(trial=hydra.sweeper.get("trial"))
             train(settings, run, trial_reporter(hydra, objectives=1 if settings.cost is None else 2))

@@ -25,11 +25,13 @@ NOT_IDENTITY = {
     "show",
     "run",
     "cost",
+    "baseline",
     "validation.show",
     "data.cache_dir",
     "decode.batch_size",
 }
-"""Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names."""
+"""Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names,
+and a baseline is a run of its own."""
 
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""

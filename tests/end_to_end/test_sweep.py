@@ -1,10 +1,14 @@
 """`python -m medsql.train -m`: sweeps that end with a table, survive a kill, fail a job at a time, and load
 once what their jobs share."""
 
+import shutil
 import signal
 
 import pytest
 from end_to_end_tools import adapter_difference, kill_when_training, record, wait_for
+from filelock import FileLock
+
+from medsql.runs.folder import LOCK
 
 RANKS = ["-m", "lora.r=2,4", "name=ranks"]
 
@@ -86,6 +90,62 @@ def test_a_job_after_full_fine_tuning_ends_as_it_would_alone(command, training, 
     assert reused(full) == [True] * 3
     assert reused(third) == [True, True, False]  # the base was changed, and loaded afresh
     assert adapter_difference(third, tmp_path / "outputs" / "alone") == 0
+
+
+def test_the_baseline_is_scored_once_for_all_runs_and_is_no_part_of_them(command, training, tmp_path):
+    quick = [*training, "optim.max_steps=2"]
+    first = command("train", *RANKS, *quick)
+    assert first.returncode == 0, first.stderr
+    sweep = tmp_path / "multirun" / "ranks"
+    finished, to_do = sweep / "lora.r=2", sweep / "lora.r=4"
+    before = record(finished)
+    shutil.rmtree(to_do)
+
+    result = command("train", *RANKS, *quick, "baseline=true")  # beside a run that is finished
+    assert result.returncode == 0, result.stderr
+    assert record(finished) == before
+    assert record(to_do)["state"] == "finished"
+    (baseline,) = sweep.glob("*zero-shot*")
+    found = record(baseline)
+    assert (found["kind"], found["state"], found["tuned"]) == ("evaluate", "finished", False)
+    assert found["scores"]["n"] == before["test"]["n"]
+    assert result.stdout.count("scoring the baseline") == 1
+    assert f"{baseline}: finished already" in result.stdout
+    rows = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("lora.r=")]
+    assert rows == ["lora.r=2", "lora.r=4"]  # the sweep's own table
+    assert "mini, zero-shot" not in result.stdout
+
+    compared = command("compare", "multirun/ranks")
+    assert compared.returncode == 0, compared.stderr
+    assert "2 runs in multirun/ranks" in compared.stdout and "mini, zero-shot" in compared.stdout
+
+
+def test_a_run_goes_on_without_a_baseline_that_is_being_scored_elsewhere(command, training, tmp_path):
+    quick = [*training, "optim.max_steps=2", "baseline=true"]
+    assert command("train", *quick, "name=run").returncode == 0
+    (baseline,) = (tmp_path / "outputs").glob("*zero-shot*")
+    with FileLock(baseline / LOCK):
+        other = command("train", *quick, "lora.r=3", "name=other")
+    assert other.returncode == 0, other.stderr
+    assert "the baseline is being scored in another process" in other.stdout
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_without_a_baseline_that_cannot_be_scored(command, training, tmp_path):
+    quick = [*training, "optim.max_steps=2", "baseline=true"]
+    assert command("train", *quick, "name=run").returncode == 0
+    (baseline,) = (tmp_path / "outputs").glob("*zero-shot*")
+    (baseline / "run.json").write_text("{")
+    other = command("train", *quick, "lora.r=3", "name=other")
+    assert other.returncode == 0 and "the baseline is not scored" in other.stdout
+    assert record(tmp_path / "outputs" / "other")["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_the_baseline_is_the_run_of_the_same_evaluation(command, small, training, tmp_path):
+    assert command("train", *training, "optim.max_steps=2", "baseline=true", "name=run").returncode == 0
+    again = command("evaluate", *small, "decode=greedy", "decode.max_new_tokens=6")
+    assert again.returncode == 0 and "finished already" in again.stdout
 
 
 @pytest.mark.slow
