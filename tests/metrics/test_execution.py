@@ -207,6 +207,12 @@ def test_nineteen_of_twenty_mutants_are_told_apart():
     assert kinds["condition"]["told_apart"] > 0.97 and kinds["aggregate"]["told_apart"] == 1
 
 
+def test_mutants_of_the_same_gold_queries_are_judged_once_a_process(monkeypatch):
+    once = sharpness([GOLD, "SELECT DOB FROM DEMOGRAPHIC WHERE AGE > 71"], most=60)
+    monkeypatch.setattr("medsql.metrics.sharpness.suite", None)  # no database is made any more
+    assert sharpness(["SELECT DOB FROM DEMOGRAPHIC WHERE AGE > 71", GOLD], most=60) == once is not None
+
+
 @pytest.mark.parametrize("gold", ["no query", "SELECT B FROM W", "SELECT AGE FROM DEMOGRAPHIC WHERE 1 = 0"])
 def test_gold_queries_that_cannot_judge_have_no_part_in_sharpness(gold):
     assert sharpness([gold], most=60) is None
