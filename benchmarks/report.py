@@ -70,6 +70,15 @@ where the published run's version, and medsql, take their mean.
 **LoRA beside all weights.** `lora=attention` beside `lora=none` in medsql's loop, everything else alike:
 the bundled base, the first synthetic training rows in batches of 8, `optim=adamw`, timed as above over
 {lora_steps} steps. The published experiment claims three times the speed.
+
+**Sweep.** One command, `python -m medsql.train -m seed=…` with {sweep_runs} seeds, from its start to its
+end, beside single commands: one before it and one behind it, each of which stands for {sweep_runs}. The work
+of a run is what its record says of it: training with a validation at the end, generating for the test rows,
+and scoring. All else, such as imports, composing the configuration, reading the rows and loading the base, is
+what a sweep should pay for once. So is judging the mutants of gold queries, which is in the work of a single
+run, and makes a ratio below 1 possible. Each run trains {sweep_steps} steps on all synthetic training rows
+and generates for {sweep_rows} validation and {sweep_rows} test rows. All else takes no
+longer where runs take hours.
 """
 
 
@@ -120,7 +129,7 @@ def print_table(comparisons: list[Comparison], place: Place) -> None:
 def write_page(path: Path, comparisons: list[Comparison], place: Place) -> None:
     """The documentation's page; until it is whole the old one stays."""
     # They import PyTorch, which is not wanted before start-up's turn.
-    from benchmarks import lora, scoring, training
+    from benchmarks import lora, scoring, sweep, training
 
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *map(_row, comparisons)]
     page = PAGE.format(
@@ -135,6 +144,9 @@ def write_page(path: Path, comparisons: list[Comparison], place: Place) -> None:
         checked_steps=training.CHECKED_STEPS,
         tolerance=training.TOLERANCE,
         lora_steps=lora.STEPS,
+        sweep_runs=sweep.RUNS,
+        sweep_steps=sweep.STEPS,
+        sweep_rows=sweep.ROWS,
     )
     write_text(path, page)
 
