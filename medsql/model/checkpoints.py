@@ -27,16 +27,20 @@ from medsql.model.module import TextToSQL, TrainingError
 
 log = logging.getLogger(__name__)
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that training answers between two steps."""
+
 
 class TrainingInterrupted(SystemExit):
     """Training was asked to stop by a signal, and did with its state saved.
 
-    A `SystemExit` with the shell's code for the signal: what survives the failure of one job does
-    not survive this, and a process in which nobody catches it ends quietly.
+    A `SystemExit`, with the code of whoever handled the signal before, else the shell's for the signal:
+    what survives the failure of one job does not survive this, and a process in which nobody catches
+    it ends quietly.
     """
 
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(128 + signum)
+    def __init__(self, signum: int, step: int, code: Any = None) -> None:
+        super().__init__(128 + signum if code is None else code)
         self.signum = signum
         self.step = step
 
@@ -45,7 +49,11 @@ class TrainingInterrupted(SystemExit):
 
 
 class Checkpoints(pl.Callback):
-    """Saves after each validation and, on SIGTERM or Ctrl-C, once the current step is finished.
+    """Saves after each validation and, on a signal to stop, once the current step is finished.
+
+    SIGTERM and Ctrl-C are such signals, and SIGUSR1 and SIGUSR2 where somebody listens to them, as what
+    runs jobs on a cluster does. Once the state is saved, whoever listened before decides what comes next:
+    an exit ends training, which else goes on.
 
     The weights a run ends with do not depend on where it was stopped: a checkpoint is only written
     between two optimisation steps, and says whether that step's validation is still to come.
@@ -58,7 +66,9 @@ class Checkpoints(pl.Callback):
         self.validations: dict[int, dict[str, float]] = {}
         """The validation metrics of the best `keep` steps."""
         self._validated = False
-        self._signal: int | None = None
+        self._listeners: dict[int, Any] = {}
+        """What handled each signal before training, as `signal.getsignal` gives it."""
+        self._signals: list[int] = []
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of an optimisation step lies."""
@@ -106,6 +116,10 @@ class Checkpoints(pl.Callback):
 
     # ---- when to save -----------------------------------------------------------------------
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Note who listens to the signals, before Lightning does."""
+        self._listeners = {signum: signal.getsignal(signum) for signum in STOPPING}
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remove what a killed run left, and take over the signals."""
         self._tidy(trainer)
@@ -113,8 +127,10 @@ class Checkpoints(pl.Callback):
         if threading.current_thread() is threading.main_thread():
             # In place of Lightning's handler, which would stop between two micro-batches of a step.
             # Lightning puts back what was there before, for all signals, when fit is over.
-            for signum in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(signum, self._request_stop)
+            for signum, listener in self._listeners.items():
+                taken = callable(listener) or (signum == signal.SIGTERM and listener == signal.SIG_DFL)
+                if listener is not None:  # as one is that no Python code has set
+                    signal.signal(signum, self._request_stop if taken else listener)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -149,15 +165,29 @@ class Checkpoints(pl.Callback):
         self._save(trainer)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        if self._signal is not None:
+        if self._signals:
             self._save(trainer)
-            raise TrainingInterrupted(self._signal, trainer.global_step)
+        while self._signals:
+            self._hand_over(self._signals.pop(0), trainer.global_step)
+
+    def _hand_over(self, signum: int, step: int) -> None:
+        """Let whoever listened before act. Raises `TrainingInterrupted` where that is an exit."""
+        listener = self._listeners[signum]
+        if not callable(listener):
+            raise TrainingInterrupted(signum, step)
+        try:
+            listener(signum, None)
+        except KeyboardInterrupt:
+            raise TrainingInterrupted(signum, step) from None
+        except SystemExit as leaving:
+            raise TrainingInterrupted(signum, step, leaving.code) from None
+        log.warning("%s: saved after step %d, training goes on", signal.Signals(signum).name, step)
 
     def _request_stop(self, signum: int, frame: FrameType | None) -> None:
-        if self._signal is not None and signum == signal.SIGINT:
+        if self._signals and signum == signal.SIGINT:
             raise KeyboardInterrupt  # a second Ctrl-C: at once, back to the last checkpoint
-        self._signal = signum
-        log.warning("%s: stopping once this step is finished and saved", signal.Signals(signum).name)
+        self._signals.append(signum)
+        log.warning("%s: saving as soon as this step is finished", signal.Signals(signum).name)
 
     def _validate_at_the_end(self, trainer: pl.Trainer) -> None:
         """Make the last step a validation step, whether or not the interval falls on it."""

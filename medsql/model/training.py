@@ -17,6 +17,7 @@ from medsql.config import OptimSettings, SettingsError, TrainerSettings, Validat
 from medsql.model.checkpoints import Checkpoints
 from medsql.model.module import TextToSQL, TrainingError
 from medsql.model.progress import ProgressLines, TrainingBar
+from medsql.runs import terminal
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def build_trainer(
     """
     prepare_device(hardware)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # hardware lists, tips and greetings
-    on_terminal = sys.stderr.isatty()
+    on_terminal = sys.stderr.isatty() and not terminal.shared()
     progress = [TrainingBar(), ProgressLines(scores_only=True)] if on_terminal else [ProgressLines()]
     return pl.Trainer(
         accelerator=hardware.accelerator,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from end_to_end_tools import run_command
@@ -74,13 +75,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a command without waiting for it; whatever still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(door: str, *arguments: str, cwd: Path = tmp_path) -> subprocess.Popen[str]:
+    def run(door: str, *arguments: str, cwd: Path = tmp_path, **options: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", f"medsql.{door}", *arguments],
             cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            **options,
         )
         started.append(process)
         return process
@@ -89,4 +91,5 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        if process.stdout and not process.stdout.closed:
+            process.communicate(timeout=30)  # whatever it has started is to end with it

@@ -31,8 +31,15 @@ class Crash(Exception):
 class StopAt(pl.Callback):
     """Crashes or signals at one micro-batch, or in the second batch of one step's validation."""
 
-    def __init__(self, how: str, micro_batch: int | None = None, validation: int | None = None) -> None:
+    def __init__(
+        self,
+        how: str,
+        micro_batch: int | None = None,
+        validation: int | None = None,
+        signum: int = signal.SIGTERM,
+    ) -> None:
         self.how = how
+        self.signum = signum
         self.micro_batch = micro_batch
         self.validation = validation
 
@@ -47,7 +54,7 @@ class StopAt(pl.Callback):
     def _stop(self) -> None:
         if self.how == "crash":
             raise Crash
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), self.signum)
 
 
 class Rows(Logger):
@@ -144,6 +151,48 @@ def test_a_signal_ends_the_run_with_the_step_in_hand_finished_and_saved(tmp_path
     assert (stopped.value.signum, stopped.value.step, stopped.value.code) == (signal.SIGTERM, 5, 143)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000003.ckpt", "step-000005.ckpt"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_listened_to_a_signal_before_acts_once_the_step_is_saved(tmp_path: Path) -> None:
+    found: list[str] = []
+
+    def requeue(signum: int, frame: Any) -> None:
+        found.extend(path.name for path in sorted(tmp_path.iterdir()))
+        sys.exit(99)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        with pytest.raises(TrainingInterrupted) as stopped:
+            TinyRun(tmp_path, StopAt("signal", micro_batch=8, signum=signal.SIGUSR2)).fit()
+        assert signal.getsignal(signal.SIGUSR2) is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert found == ["step-000003.ckpt", "step-000005.ckpt"]
+    assert (stopped.value.signum, stopped.value.step, stopped.value.code) == (signal.SIGUSR2, 5, 99)
+
+
+@pytest.mark.parametrize("where", [{"micro_batch": 8}, {"validation": 6}])
+def test_training_goes_on_where_who_listened_before_does_not_end_it(
+    where: dict[str, int], tmp_path: Path, uninterrupted: tuple[TinyRun, Rows, Path]
+) -> None:
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: heard.append(signum))
+    try:
+        run = TinyRun(tmp_path, StopAt("signal", **where), steps=STEPS).fit()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert set(heard) == {signal.SIGTERM}
+    torch.testing.assert_close(run.weights(), uninterrupted[0].weights(), rtol=0, atol=0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in uninterrupted[2].iterdir())
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path: Path, uninterrupted: tuple[TinyRun, Rows, Path]) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        run = TinyRun(tmp_path, StopAt("signal", micro_batch=8), steps=STEPS).fit()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    torch.testing.assert_close(run.weights(), uninterrupted[0].weights(), rtol=0, atol=0)
 
 
 def test_the_best_and_the_last_stay_and_nothing_else(tmp_path: Path) -> None:

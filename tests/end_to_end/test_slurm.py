@@ -1,0 +1,81 @@
+"""`hydra/launcher=slurm`, without a cluster: submitit's local executor, and a make-believe `sbatch`."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from end_to_end_tools import adapter_difference, record, wait_for
+
+pytest.importorskip("submitit", reason="the slurm extra is not installed")
+
+SBATCH = """#!/bin/bash
+# Keeps the script, says the job's number, and behind the command's back runs the array's two jobs.
+script="${@: -1}"
+cp "$script" "$FAKE_SLURM/script"
+(
+    sleep 1
+    for task in 0 1; do
+        SLURM_JOB_ID=70$task SLURM_ARRAY_JOB_ID=700 SLURM_ARRAY_TASK_ID=$task bash "$script"
+    done
+) > "$FAKE_SLURM/output" 2>&1 &
+echo "Submitted batch job 700"
+"""
+SRUN = """#!/bin/bash
+# srun --unbuffered --output FILE COMMAND
+shift 3
+exec "$@"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Slurm's commands are there."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, script in {"sbatch": SBATCH, "srun": SRUN, "sacct": "#!/bin/bash\n"}.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "FAKE_SLURM": str(folder)}
+
+
+def test_a_preempted_job_is_requeued_and_goes_on_from_its_checkpoint(start, training, tmp_path):
+    long = [*training, "optim.max_steps=150", "optim.epochs=1000"]
+    process = start("train", "-m", "hydra/launcher=submitit_local", "lora.r=4", "name=cluster", *long)
+    wait_for(lambda: list(tmp_path.glob("multirun/cluster/*/checkpoints/*.ckpt")), process)
+    (folder,) = tmp_path.glob("multirun/cluster/lora*")
+    os.kill(record(folder)["environment"]["pid"], signal.SIGUSR2)  # as Slurm does
+    wait_for(lambda: record(folder)["state"] == "interrupted", process)
+    assert "stopped by SIGUSR2 after step" in record(folder)["error"]
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert (record(folder)["state"], record(folder)["resumed"]) == ("finished", 1)
+
+    alone = start("train", "lora.r=4", "name=alone", *long)
+    assert alone.wait(120) == 0
+    assert adapter_difference(folder, tmp_path / "outputs" / "alone") < 1e-6
+
+
+def test_a_sweep_is_one_array_that_slurm_may_requeue_and_warns_before_its_time_is_up(
+    command, training, tmp_path, slurm
+):
+    asked = ["hydra.launcher.timeout_min=30", "hydra.launcher.partition=gpu", "hydra.launcher.mem_gb=8"]
+    quick = [*training, "optim.max_steps=2", "hydra/launcher=slurm", "name=cluster", *asked]
+    result = command("train", "-m", "lora.r=2,4", *quick, env=slurm)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for r in (2, 4):
+        assert record(tmp_path / "multirun" / "cluster" / f"lora.r={r}")["state"] == "finished"
+    lines = (tmp_path / "slurm" / "script").read_text().splitlines()
+    options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if "SBATCH" in line)
+    assert options["array"] == "0-1%2"
+    assert options["signal"] == "USR2@120"
+    assert "requeue" in options
+    assert (options["time"], options["partition"], options["mem"]) == ("30", "gpu", "8GB")
+    assert (options["gpus-per-node"], options["cpus-per-task"], options["nodes"]) == ("1", "4", "1")
+    assert "account" not in options
+
+
+def test_where_there_is_no_slurm_one_line_says_so(command, training):
+    result = command("train", "-m", "lora.r=2", "hydra/launcher=slurm", *training)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1] == "medsql: hydra/launcher=slurm: there is no Slurm here (no srun)"
