@@ -10,7 +10,6 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import OmegaConf
 
@@ -31,16 +30,6 @@ class GridSweeperConf(BasicSweeperConf):
 def store(name: str) -> None:
     """Make the grid an option of `hydra/sweeper`."""
     ConfigStore.instance().store(group="hydra/sweeper", name=name, node=GridSweeperConf, provider="medsql")
-
-
-def make_default() -> None:
-    """Take the place of Hydra's basic sweeper, for this process alone.
-
-    An `override hydra/sweeper` in `conf/train.yaml` would be the default too, but one that no file of
-    `sweeps/` could override again.
-    """
-    Plugins.instance()  # Hydra registers its own now, and not later over ours
-    store("basic")
 
 
 store("grid")

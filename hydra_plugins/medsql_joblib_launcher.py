@@ -20,11 +20,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
 from medsql.config import SettingsError
@@ -49,16 +47,11 @@ class JoblibLauncherConf:
     """A job whose process was lost that often, out of memory or crashed, is given up."""
 
 
-class JoblibSearchPath(SearchPathPlugin):
-    """Puts the configuration in the place of Hydra's own launcher of that name.
-
-    Plugins are loaded in the order in which they are found. This is called when all are.
-    """
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Hydra calls this once a command; the path stays as it is."""
-        store = ConfigStore.instance()
-        store.store(group="hydra/launcher", name="joblib", node=JoblibLauncherConf, provider="medsql")
+def store(name: str) -> None:
+    """Make the launcher an option of `hydra/launcher`."""
+    ConfigStore.instance().store(
+        group="hydra/launcher", name=name, node=JoblibLauncherConf, provider="medsql"
+    )
 
 
 class WorkerLost(UserError):

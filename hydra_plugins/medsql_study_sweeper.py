@@ -237,7 +237,8 @@ class StudySweeper(Sweeper):
         while jobs := study.next(self.options.n_jobs):
             for job in jobs:
                 params = " ".join(f"{key}={value}" for key, value in job.params.items())
-                log.info("trial %d of %d: %s%s", job.number, self.options.n_trials, params, job.remark)
+                remark = f" ({job.remark})" if job.remark else ""
+                log.info("trial %d of %d: %s%s", job.number, self.options.n_trials, params, remark)
             # Jobs are numbered from the first one on, which is their trials' numbers but where some
             # of a batch were interrupted and others were not.
             overrides = [self._job_overrides(job) for job in jobs]

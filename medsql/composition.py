@@ -205,6 +205,10 @@ def user_error(error: Exception, kind: type) -> UserError | None:
         return SettingsError(explain(error, kind))
     if isinstance(error, ValueError) and str(error).startswith("Config group override"):
         return SettingsError("a group takes an option, or as `logger` does a list of them: [] is none")
+    if isinstance(error, ValueError) and str(error).startswith("Only one of --run"):
+        return SettingsError(
+            "-m runs a sweep and --cfg and --info only show something: leave one of them out"
+        )
     if isinstance(error, OSError):
         return UserError(" ".join(f"{error.strerror or error}: {error.filename or ''}".split()).rstrip(": "))
     return None

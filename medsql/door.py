@@ -16,6 +16,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -63,8 +64,6 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             sys.exit(mistake.exit_code)
 
         def main() -> None:
-            from hydra_plugins.medsql_grid_sweeper import make_default
-
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands errors on instead of printing them
             # How long threads spin while they wait for one another, read by OpenMP when PyTorch is first
             # imported. Its default makes a step ten times slower as soon as anything else runs on the
@@ -73,7 +72,7 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             sys.argv[1:] = quote_paths(name_runs(sys.argv[1:]) if config_name == "compare" else sys.argv[1:])
             signal.signal(signal.SIGTERM, _stop)
             try:
-                make_default()
+                replace_plugins()
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
                 sys.exit(128 + signal.SIGINT)
@@ -84,6 +83,20 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def replace_plugins() -> None:
+    """Put the grid in the place of Hydra's basic sweeper and our joblib launcher in that of its own.
+
+    For this process alone: other programs that use Hydra find the plugins too. An `override
+    hydra/sweeper` in `conf/train.yaml` would make the grid the default as well, but one that no file of
+    `sweeps/` could override again.
+    """
+    from hydra_plugins import medsql_grid_sweeper, medsql_joblib_launcher
+
+    Plugins.instance()  # Hydra registers its own now, and not later over ours
+    medsql_grid_sweeper.store("basic")
+    medsql_joblib_launcher.store("joblib")
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
