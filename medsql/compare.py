@@ -16,6 +16,7 @@ from medsql.runs.differences import compare_by_rows, print_differences
 from medsql.runs.labels import labelled, short
 from medsql.runs.pages import check_place, write_report
 from medsql.runs.recorded import Recorded, best_first, by_rows, unlike
+from medsql.runs.seeds import compare_seeds, configurations, print_seeds
 from medsql.runs.table import print_records
 
 log = logging.getLogger("medsql.compare")  # this module runs as `__main__`
@@ -45,11 +46,14 @@ def main(settings: CompareSettings, folder: Path) -> None:
         _warn(records)
         comparisons = compare_by_rows(records)
         print_differences(comparisons)
+        seeds = configurations([each for each in records if each.kind != "evaluate"])
+        over_seeds = compare_seeds(seeds)
+        print_seeds(seeds, over_seeds)
         if settings.report:
             from medsql.runs.report import make_report  # imports matplotlib
 
             command = shlex.join(["python", "-m", "medsql.compare", *settings.runs])
-            write_report(place, make_report(records, comparisons, command, warnings.texts))
+            write_report(place, make_report(records, comparisons, command, warnings.texts, seeds, over_seeds))
             print(f"\nreport in {short(place / 'report.html')}")
 
 

@@ -44,6 +44,20 @@ def mean(scores: Sequence[float], seed: int = 0) -> Estimate:
     return Estimate(value, *bootstrap_interval(values, seed), n)
 
 
+def mean_over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean of what runs with different seeds came to, with Student's t interval; `n` is their number.
+
+    The interval is of the mean over all seeds there are: it says nothing of other rows. Unlike the others it
+    takes values of any size, such as losses. Raises `ValueError` for fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} values: a spread takes two")
+    sample = np.asarray(values, dtype=float)
+    value, error = float(sample.mean()), float(stats.sem(sample))
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * error
+    return Estimate(value, value - reach, value + reach, len(values))
+
+
 def bootstrap_interval(values: FloatArray, seed: int) -> tuple[float, float]:
     """The percentile bootstrap's interval of the mean of at least two values (Efron 1979).
 

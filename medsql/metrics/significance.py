@@ -2,6 +2,7 @@
 
 Both questions are answered row by row. Rows that are hard for one system tend to be hard for the
 other, so that the intervals of two scores may well overlap where the difference is beyond doubt.
+Where each system was trained with several seeds, they are asked seed by seed as well.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from scipy import stats
 
 from medsql.metrics.estimate import Estimate
 from medsql.metrics.intervals import (
+    CONFIDENCE,
     RESAMPLES,
     FloatArray,
     bootstrap_interval,
@@ -26,7 +28,7 @@ from medsql.metrics.intervals import (
 class Difference(NamedTuple):
     """The second system's score minus the first's, a fraction from -1 to 1, with its 95 % interval.
 
-    `p` is the two-sided p-value of no difference, `n` the number of rows.
+    `p` is the two-sided p-value of no difference, `n` the number of rows, or of seeds.
     """
 
     value: float
@@ -107,6 +109,26 @@ def mean_difference(
     n, p = len(differences), _permutation_p(differences, seed)
     low, high = (-1.0, 1.0) if n == 1 else bootstrap_interval(differences, seed)
     return Difference(float(differences.mean()), low, high, p, n)
+
+
+def seed_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """Difference of two means over the same seeds, `first[i]` and `second[i]` of one seed: the paired t test.
+
+    It asks whether other seeds would show the difference too, on these rows. Differences that are all the
+    same leave no spread to judge by: their interval has a width of 0, and p is NaN unless all are 0.
+    Raises `ValueError` where the two differ in length or have fewer than two values.
+    """
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(
+            f"{len(second)} seeds beside {len(first)}: the same seeds are compared, at least two"
+        )
+    differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    value, n = float(differences.mean()), len(differences)
+    if np.ptp(differences) < 1e-12:  # equal but for rounding
+        return Difference(value, value, value, float("nan") if abs(value) > 1e-12 else 1.0, n)
+    test = stats.ttest_1samp(differences, 0)
+    interval = test.confidence_interval(CONFIDENCE)
+    return Difference(value, float(interval.low), float(interval.high), float(test.pvalue), n)
 
 
 def _permutation_p(differences: FloatArray, seed: int) -> float:

@@ -100,5 +100,5 @@ def in_points(difference: Difference) -> str:
 
 
 def p_value(p: float) -> str:
-    """`<0.001`, or three decimals."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    """`<0.001`, or three decimals; nothing where there is no p."""
+    return "" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -9,18 +9,26 @@ from typing import Any
 from medsql.metrics.estimate import Estimate
 from medsql.runs.differences import Comparison
 from medsql.runs.labels import short
-from medsql.runs.recorded import Recorded
+from medsql.runs.recorded import Recorded, score_names
+from medsql.runs.seeds import Configuration, SeedComparison
 
 Row = Mapping[str, Any]
 
 
-def numbers_of(records: Sequence[Recorded], comparisons: Iterable[Comparison]) -> dict[str, list[Row]]:
+def numbers_of(
+    records: Sequence[Recorded],
+    comparisons: Iterable[Comparison],
+    seeds: Sequence[Configuration] = (),
+    over_seeds: Iterable[SeedComparison] = (),
+) -> dict[str, list[Row]]:
     """The rows of each file, by its name without `.csv`."""
     return {
         "runs": [_run(record) for record in records if record.kind != "evaluate"],
         "scores": [*_scores(records)],
         "differences": [*_differences(comparisons)],
         "errors": [*_errors(records)],
+        "seeds": [*_seeds(seeds)],
+        "seed_differences": [*_seed_differences(over_seeds)],
     }
 
 
@@ -59,6 +67,26 @@ def _differences(comparisons: Iterable[Comparison]) -> Iterator[Row]:
         for other, found in others.items():
             for name, difference in found.items():
                 about = {"folder": short(other.folder), "against": short(first.folder), "score": name}
+                yield {**about, **difference._asdict()}
+
+
+def _seeds(found: Iterable[Configuration]) -> Iterator[Row]:
+    for each in found:
+        runs = list(each.runs.values())
+        spreads = {"objective": each.objective()} | {name: each.score(name) for name in score_names(runs)}
+        for name, spread in spreads.items():
+            if spread is not None:
+                ends = spread.interval
+                about = {"configuration": each.label, "seeds": each.seeds, "score": name, "mean": spread.mean}
+                yield {**about, "low": ends and ends.low, "high": ends and ends.high, "n": len(runs)}
+
+
+def _seed_differences(comparisons: Iterable[SeedComparison]) -> Iterator[Row]:
+    for first, second, seeds, over_rows, over_seeds in comparisons:
+        for covers, found in (("rows", over_rows), ("seeds", over_seeds)):
+            for name, difference in found.items():
+                about = {"configuration": second.label, "against": first.label, "score": name}
+                about |= {"seeds": ", ".join(map(str, seeds)), "covers": covers}
                 yield {**about, **difference._asdict()}
 
 

@@ -92,11 +92,11 @@ def loss_curves(training: Sequence[Curve], validation: Sequence[Curve]) -> Figur
 
     Each on a logarithmic scale of its own, which leaves out how high the first tenth of the steps lies.
     """
-    figure, (left, right) = _panels(2, across=2, height=3.2)
+    figure, (left, right) = panels_of(2, across=2, height=3.2)
     for curve in training:
         left.plot(curve.steps, curve.values, color=LINES[curve.style][0], alpha=0.25, linewidth=0.7)
-    _draw(left, [curve._replace(values=running_mean(curve.values)) for curve in training], marked=False)
-    _draw(right, validation)
+    draw(left, [curve._replace(values=running_mean(curve.values)) for curve in training], marked=False)
+    draw(right, validation)
     for axes, title, curves in ((left, "training", training), (right, "validation", validation)):
         axes.set_title(title)
         last = max(max(curve.steps) for curve in curves)
@@ -112,7 +112,7 @@ def loss_curves(training: Sequence[Curve], validation: Sequence[Curve]) -> Figur
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
     left.set_ylabel("loss, nats a token (log scale)")
-    _legend(figure)
+    legend_above(figure)
     return figure
 
 
@@ -126,27 +126,27 @@ def running_mean(values: Sequence[float]) -> list[float]:
 @matplotlib.rc_context(STYLE)
 def score_curves(panels: Mapping[str, Sequence[Curve]]) -> Figure:
     """Validation scores, fractions, against steps: a panel each, on one scale from 0 to 100 %."""
-    figure, grid = _panels(len(panels), across=3, height=2.6)
+    figure, grid = panels_of(len(panels), across=3, height=2.6)
     for axes, (title, curves) in zip(grid, panels.items()):
-        _draw(axes, [curve._replace(values=[100 * value for value in curve.values]) for curve in curves])
+        draw(axes, [curve._replace(values=[100 * value for value in curve.values]) for curve in curves])
         axes.set(title=f"{title}, %", ylim=(0, 100))
-    _legend(figure)
+    legend_above(figure)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def published_losses(validation: Sequence[Curve]) -> Figure:
     """The published report's Table 1 and, beside it, validation losses of the same scale."""
-    figure, (axes,) = _panels(1, across=1, height=3.6)
+    figure, (axes,) = panels_of(1, across=1, height=3.6)
     table = {"training": published.TRAINING_LOSS, "validation": published.VALIDATION_LOSS}
     for (name, losses), line in zip(table.items(), (":", "-")):
         label = f"published, {name}"
         axes.plot(
             published.STEPS, losses, color="#555555", linestyle=line, marker="o", mfc="white", label=label
         )
-    _draw(axes, validation)
+    draw(axes, validation)
     axes.set_ylabel("loss, nats a token")
-    _legend(figure)
+    legend_above(figure)
     return figure
 
 
@@ -156,12 +156,12 @@ def dots(rows: Sequence[str], panels: Mapping[str, Sequence[Estimate | None]]) -
 
     `panels[title][i]` belongs to `rows[i]`; the numbers stand at the right.
     """
-    figure, grid = _panels(len(panels), across=2, height=_height(len(rows)), sharey=True)
+    figure, grid = panels_of(len(panels), across=2, height=row_height(len(rows)), sharey=True)
     color, marker, _ = LINES[0]
     for axes, (title, estimates) in zip(grid, panels.items()):
         for place, estimate in enumerate(estimates):
             if estimate is not None:
-                value, reach = _in_percent(estimate)
+                value, reach = in_percent(estimate)
                 axes.errorbar(value, place, xerr=reach, fmt=marker, color=color, **ON_THE_AXIS)
                 at = axes.get_yaxis_transform()
                 axes.text(1.06, place, str(estimate), transform=at, va="center", fontsize=8)
@@ -174,10 +174,11 @@ def dots(rows: Sequence[str], panels: Mapping[str, Sequence[Estimate | None]]) -
 
 def most_panels(rows: int) -> int:
     """How many panels of so many rows `dots` can draw before it is too tall."""
-    return 2 * max(1, int(TALLEST / _height(rows)))
+    return 2 * max(1, int(TALLEST / row_height(rows)))
 
 
-def _height(rows: int) -> float:
+def row_height(rows: int) -> float:
+    """Inches of a panel with so many rows."""
     return 0.65 + 0.27 * rows
 
 
@@ -187,10 +188,10 @@ def trade_off(panels: Mapping[str, Sequence[Point]], score: str, logarithmic: Se
 
     Panels named in `logarithmic` have such a scale. A run keeps its marker across panels.
     """
-    figure, grid = _panels(len(panels), across=2, height=3.4, sharey=True)
+    figure, grid = panels_of(len(panels), across=2, height=3.4, sharey=True)
     for axes, (xlabel, points) in zip(grid, panels.items()):
         for label, style, cost, estimate in points:
-            value, reach = _in_percent(estimate)
+            value, reach = in_percent(estimate)
             color, marker, _ = LINES[style]
             axes.errorbar(cost, value, reach, fmt=marker, color=color, label=label, **ON_THE_AXIS)
         axes.set(xlabel=xlabel, ylim=(0, 100))
@@ -199,12 +200,12 @@ def trade_off(panels: Mapping[str, Sequence[Point]], score: str, logarithmic: Se
             axes.set_xscale("log")
             axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             axes.set_xlim(0, 1.15 * max(costs))
     grid[0].set_ylabel(f"{score}, %")
-    _legend(figure)
+    legend_above(figure)
     return figure
 
 
@@ -214,7 +215,8 @@ ON_THE_AXIS: Any = {"elinewidth": 1.3, "clip_on": False, "zorder": 4}
 """Dots of scores of 0 and 100 lie on the axes, and above them."""
 
 
-def _panels(count: int, across: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def panels_of(count: int, across: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, `height` inches each; places left over in the last line stay empty."""
     across = min(count, across)
     down = -(-count // across)
     figure = Figure(figsize=(WIDTH, down * height), layout="constrained")
@@ -224,7 +226,8 @@ def _panels(count: int, across: int, height: float, sharey: bool = False) -> tup
     return figure, grid[:count]
 
 
-def _draw(axes: Axes, curves: Sequence[Curve], marked: bool = True) -> None:
+def draw(axes: Axes, curves: Sequence[Curve], marked: bool = True) -> None:
+    """Curves against steps, each in its own style."""
     for label, style, steps, values in curves:
         color, marker, line = LINES[style]
         axes.plot(
@@ -242,14 +245,14 @@ def _draw(axes: Axes, curves: Sequence[Curve], marked: bool = True) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def _in_percent(estimate: Estimate) -> tuple[float, list[list[float]]]:
+def in_percent(estimate: Estimate) -> tuple[float, list[list[float]]]:
     """The value, and how far its interval reaches down and up."""
     value, low, high = (100 * part for part in estimate[:3])
     # Rounding can leave an end of the interval on the wrong side of the value by 1e-16.
     return value, [[max(0.0, value - low)], [max(0.0, high - value)]]
 
 
-def _legend(figure: Figure) -> None:
+def legend_above(figure: Figure) -> None:
     """Every name of any panel, above the plot, in as many columns as the longest leaves room for."""
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     named = {label: handle for handles, labels in found for handle, label in zip(handles, labels)}
@@ -257,7 +260,7 @@ def _legend(figure: Figure) -> None:
     figure.legend(named.values(), named, loc="outside upper left", ncols=columns)
 
 
-def _thousands(value: float) -> str:
+def thousands(value: float) -> str:
     """`147456` → `147 k`."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:

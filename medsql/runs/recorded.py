@@ -254,7 +254,7 @@ def best_first(runs: Sequence[Recorded]) -> list[Recorded]:
 def remarks(records: Sequence[Recorded]) -> list[str]:
     """What is to be known of scores before they are read, each said once."""
     said = [(record, sentence) for record in records for sentence in _remarks(record)]
-    return together(said, len(records))
+    return together(said, sum(bool(record.scores) for record in records))
 
 
 def _remarks(record: Recorded) -> Iterable[str]:
@@ -280,14 +280,19 @@ def _remarks(record: Recorded) -> Iterable[str]:
 
 
 def together(said: Iterable[tuple[Recorded, str]], everyone: int) -> list[str]:
-    """Each sentence once, after the labels of those it is said of."""
+    """Each sentence once, after the labels of those it is said of; of many, of the first few."""
     labels: dict[str, list[str]] = {}
     for record, sentence in said:
         labels.setdefault(sentence, []).append(record.label)
     return [
-        f"{f'all {everyone}' if len(of) == everyone > 1 else ', '.join(of)}: {sentence}"
+        f"{f'all {everyone}' if len(of) == everyone > 1 else _some(of)}: {sentence}"
         for sentence, of in labels.items()
     ]
+
+
+def _some(labels: Sequence[str], most: int = 5) -> str:
+    more = len(labels) - most
+    return ", ".join(labels) if more < 2 else f"{', '.join(labels[:most])} and {more} more"
 
 
 def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:

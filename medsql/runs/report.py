@@ -29,6 +29,8 @@ from medsql.runs.recorded import (
     together,
     unlike,
 )
+from medsql.runs.seeds import Configuration, SeedComparison
+from medsql.runs.sweep_sections import OF_F1, seeds_section
 from medsql.runs.table import decimals
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,6 @@ EXAMPLES = 3
 
 PATTERNS = 8
 """Patterns of errors in a plot, at most."""
-
-OF_F1 = ("token_precision", "token_recall")
-"""Scores that token F1 is made of, and that it stands for where a plot has a panel for each score."""
 
 INTERVALS = (
     "Percent, with 95 % intervals in brackets: Wilson's of shares (exact match, logical form, execution, "
@@ -56,9 +55,14 @@ Curves = Mapping[str, tuple[list[int], list[float]]]
 
 
 def make_report(
-    records: Sequence[Recorded], comparisons: Sequence[Comparison], command: str, warnings: Iterable[str]
+    records: Sequence[Recorded],
+    comparisons: Sequence[Comparison],
+    command: str,
+    warnings: Iterable[str],
+    seeds: Sequence[Configuration] = (),
+    over_seeds: Sequence[SeedComparison] = (),
 ) -> Report:
-    """What labelled records say, in their order, and how evaluations differ.
+    """What labelled records say, in their order, how evaluations differ, and configurations over seeds.
 
     Files that cannot be read are passed over; that is logged. `warnings` is read last.
     """
@@ -69,6 +73,7 @@ def make_report(
         _evaluations(scored),
         _differences(comparisons),
         _runs(runs),
+        seeds_section(seeds, over_seeds),
         _training(runs),
         _errors(records),
         _what_was_compared(records),
@@ -80,7 +85,7 @@ def make_report(
         command=command,
         warnings=[*warnings, *together(_doubts(records), len(records))],
         sections=[section for section in sections if section.texts or section.tables or section.plots],
-        numbers=numbers_of(records, comparisons),
+        numbers=numbers_of(records, comparisons, seeds, over_seeds),
     )
 
 

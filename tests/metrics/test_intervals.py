@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medsql.metrics.intervals import mean, share
+from medsql.metrics.intervals import mean, mean_over_seeds, share
 
 
 def test_wilson_interval_of_the_reports_exact_match() -> None:
@@ -52,3 +52,11 @@ def test_no_rows_are_refused() -> None:
         mean([])
     with pytest.raises(ValueError):
         share(0, 0)
+
+
+def test_a_mean_over_seeds_has_students_interval() -> None:
+    found = mean_over_seeds([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert found.value == 3 and found.n == 5
+    assert (found.low, found.high) == pytest.approx((3 - 1.963, 3 + 1.963), abs=1e-3)
+    with pytest.raises(ValueError):
+        mean_over_seeds([1.0])

@@ -1,11 +1,12 @@
 """Paired tests and intervals against published figures, and where there is little to compare."""
 
 import warnings
+from math import isnan
 
 import numpy as np
 import pytest
 
-from medsql.metrics.significance import difference, mean_difference, share_difference
+from medsql.metrics.significance import difference, mean_difference, seed_difference, share_difference
 
 
 def verdicts(both: int, first_only: int, second_only: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -138,3 +139,22 @@ def test_the_same_seed_gives_the_same_result() -> None:
 def test_only_the_same_rows_are_compared(first: list[bool | float], second: list[bool | float]) -> None:
     with pytest.raises(ValueError, match="same rows"):
         difference(first, second)
+
+
+def test_seeds_are_compared_by_the_paired_t_test() -> None:
+    found = seed_difference([1, 2, 3], [2, 4, 6])
+    assert found.value == 2 and found.n == 3
+    assert (found.low, found.high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
+    assert found.p == pytest.approx(0.0742, abs=1e-4)
+
+
+def test_seeds_that_all_differ_alike_leave_no_spread_to_judge_by() -> None:
+    alike = seed_difference([0.1, 0.2], [0.3, 0.4])
+    assert isnan(alike.p) and alike.low == alike.high == pytest.approx(0.2)
+    assert seed_difference([0.1, 0.2], [0.1, 0.2]).p == 1
+
+
+@pytest.mark.parametrize(("first", "second"), [([1], [2]), ([1, 2], [1, 2, 3])])
+def test_fewer_than_two_common_seeds_are_no_comparison(first: list[int], second: list[int]) -> None:
+    with pytest.raises(ValueError):
+        seed_difference(first, second)
