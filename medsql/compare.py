@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from medsql.again import best_again
 from medsql.composition import folder_name
 from medsql.config import CompareSettings, SettingsError
 from medsql.door import door
@@ -46,14 +47,22 @@ def main(settings: CompareSettings, folder: Path) -> None:
         _warn(records)
         comparisons = compare_by_rows(records)
         print_differences(comparisons)
-        seeds = configurations([each for each in records if each.kind != "evaluate"])
+        runs = [record for record in records if record.kind != "evaluate"]
+        seeds = configurations(runs)
         over_seeds = compare_seeds(seeds)
         print_seeds(seeds, over_seeds)
+        again = best_again(runs, seeds)
+        if again is not None:
+            why_not = f"there is no command: {again.why_not}"
+            print(f"\nto train {again.label} again:\n{again.command or why_not}")
         if settings.report:
             from medsql.runs.report import make_report  # imports matplotlib
 
             command = shlex.join(["python", "-m", "medsql.compare", *settings.runs])
-            write_report(place, make_report(records, comparisons, command, warnings.texts, seeds, over_seeds))
+            made = make_report(
+                records, comparisons, command, warnings.texts, seeds=seeds, over_seeds=over_seeds, again=again
+            )
+            write_report(place, made)
             print(f"\nreport in {short(place / 'report.html')}")
 
 

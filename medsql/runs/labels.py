@@ -23,6 +23,14 @@ def score_label(name: str) -> str:
     return name.rpartition("/")[2].replace("_", " ").replace("f1", "F1")
 
 
+def state_label(run: Recorded) -> str:
+    """The state, and of a run that is not finished how far it came: `pruned at 400 of 1,800 steps`."""
+    if run.state == "finished" or run.step is None:
+        return run.state
+    joint = "," if run.state == "running" else " at"
+    return f"{run.state}{joint} {run.step:,}{f' of {run.steps:,}' if run.steps else ''} steps"
+
+
 def labelled(records: Sequence[Recorded]) -> list[Recorded]:
     """The same with a short label each, and no label twice.
 

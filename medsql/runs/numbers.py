@@ -36,7 +36,10 @@ def _run(run: Recorded) -> Row:
     return {
         "folder": short(run.folder),
         "state": run.state,
+        "trial": run.trial,
         "objective": run.objective,
+        "last_objective": run.last,
+        "last_step": run.step,
         "objective_metric": run.metric,
         **run.validation,
         "test_rows": run.n,
@@ -45,6 +48,7 @@ def _run(run: Recorded) -> Row:
         "steps": run.steps,
         "training_minutes": run.minutes,
         "git_commit": run.commit,
+        "error": run.error,
         **run.identity,
     }
 

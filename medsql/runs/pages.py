@@ -63,6 +63,7 @@ class Section:
 
     title: str
     texts: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ import csv
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +52,15 @@ class Recorded:
     """Seven digits, with `-dirty` where tracked files differed."""
     machine: str = ""
 
+    error: str = ""
+    """Why it failed."""
+    trial: int | None = None
+    """Its number in an Optuna study."""
+
     objective: float | None = None
+    last: float | None = None
+    """What the objective was at the last validation so far, of a run that has not recorded it; at `step`."""
+    step: int | None = None
     validation: Mapping[str, float] = field(default_factory=dict)
     validation_rows: str | None = None
     """A hash of them; so is `rows`, of the rows that the scores are of."""
@@ -83,6 +91,12 @@ class Recorded:
         return str(self.settings.get("objective", ""))
 
     @property
+    def standing(self) -> float | None:
+        """The objective, or where it is not yet or never settled what it was last; None where nothing is."""
+        value = self.last if self.objective is None else self.objective
+        return value if value is None or math.isfinite(value) else None
+
+    @property
     def database(self) -> str | None:
         """The content of the file that execution was scored on; None for databases made for that."""
         return self.identity.get("eval.database")
@@ -93,13 +107,22 @@ class Recorded:
         return {key: value for key, value in self.identity.items() if key.startswith("decode.")}
 
 
+class Again(NamedTuple):
+    """The command that trains the run, or the configuration, of this label again; or why there is none."""
+
+    label: str
+    command: str
+    why_not: str = ""
+
+
 def recorded(folder: Path) -> Recorded:
     """What the folder's `run.json` says. Raises `UserError` where it is none, or damaged."""
     record = read_record(folder)
     if record is None:
         raise UserError(f"{folder} holds no {RECORD}")
     try:
-        return Recorded(folder, **_of_run(folder, record), **_of_scores(record))
+        run = Recorded(folder, **_of_run(folder, record), **_of_scores(record))
+        return run if run.kind == "evaluate" or run.state == "finished" else _with_last_validation(run)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{folder / RECORD} is no run's record, or damaged ({reason})") from error
@@ -130,6 +153,8 @@ def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "minutes": None if minutes is None else minutes / 60,
         "commit": digits[:7] + "-dirty" * bool(dirty),
         "machine": _machine(_fact(hardware, "device", str, ""), environment.get("cpus"), hardware),
+        "error": _fact(record, "error", str, "") if state == "failed" else "",
+        "trial": _fact(record, "trial", int, None),
         "objective": _fact(record, "objective", float, None),
         "validation": _numbers(record, "validation", float),
         "validation_rows": _fact(data, "sha256", dict, {}).get("validation"),
@@ -169,6 +194,14 @@ def _of_scores(record: dict[str, Any]) -> dict[str, Any]:
         "classes": _shares(classes, wrong),
         "claimed": {name: float(share["claimed"]) for name, share in classes.items() if "claimed" in share},
     }
+
+
+def _with_last_validation(run: Recorded) -> Recorded:
+    """How far a run that is not finished has come, by what it logged."""
+    curves = read_curves(run.folder / "metrics.csv")
+    _, values = curves.get(run.metric, ([], []))
+    reached = max((steps[-1] for steps, _ in curves.values()), default=None)
+    return replace(run, step=reached, last=values[-1] if values else None)
 
 
 def _fact(source: dict[str, Any], key: str, kind: type, missing: Any) -> Any:
@@ -224,8 +257,18 @@ def by_rows(records: Iterable[Recorded]) -> list[list[Recorded]]:
 def ranked(runs: Iterable[Recorded]) -> list[Recorded]:
     """Those that finished with an objective, the best first: a loss is better when lower."""
     done = [run for run in runs if run.state == "finished" and run.objective is not None]
-    done = [run for run in done if math.isfinite(run.objective or 0)]
-    return sorted(done, key=lambda run: (run.objective or 0) * (1 if run.metric == "val/loss" else -1))
+    return _by_standing(done)
+
+
+def _by_standing(runs: Iterable[Recorded]) -> list[Recorded]:
+    """Those that have any value of the objective, the best first."""
+    valued = [run for run in runs if run.standing is not None]
+    return sorted(valued, key=lambda run: (run.standing or 0.0) * (1 if lower_is_better(run) else -1))
+
+
+def lower_is_better(run: Recorded) -> bool:
+    """Whether the run's objective is a loss."""
+    return run.metric == "val/loss"
 
 
 def unlike(runs: Iterable[Recorded]) -> str:
@@ -246,9 +289,17 @@ def unlike(runs: Iterable[Recorded]) -> str:
 
 
 def best_first(runs: Sequence[Recorded]) -> list[Recorded]:
-    """Runs by their objectives, others after them; in the order given where these cannot be ranked."""
-    done = [] if unlike(runs) else ranked(runs)
-    return [*done, *(run for run in runs if run not in done)]
+    """Finished runs by their objectives, then the others by what theirs was last, then those without one.
+
+    In the order given where objectives cannot be ranked.
+    """
+    if unlike(runs):
+        return list(runs)
+    done = ranked(runs)
+    others = [run for run in runs if run not in done]
+    valued = _by_standing(others) if len({run.metric for run in runs}) == 1 else []
+    rest = [*valued, *(run for run in others if run not in valued)]
+    return [*done, *sorted(rest, key=lambda run: run.state == "failed")]
 
 
 def remarks(records: Sequence[Recorded]) -> list[str]:
@@ -315,6 +366,28 @@ def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
         log.warning("%s is damaged (%s), no curves are drawn of it", path, " ".join(str(error).split()))
         return {}
     return {name: curve for name, curve in curves.items() if all(map(math.isfinite, curve[1]))}
+
+
+def overrides_of(folder: Path) -> list[str]:
+    """What the run was asked for, as Hydra left it in its folder: `["lora.r=8", "name=ranks"]`.
+
+    None where Hydra left nothing, or nothing that can be read, which is logged.
+    """
+    import yaml
+
+    path = folder / ".hydra" / "overrides.yaml"
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+            raise ValueError("not a list of overrides")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        log.warning(
+            "%s is damaged (%s), the run's overrides are not known", path, " ".join(str(error).split())
+        )
+        return []
+    return found
 
 
 def differing_settings(runs: Sequence[Recorded]) -> dict[str, list[Any]]:

@@ -12,12 +12,13 @@ from typing import Any
 from medsql.errors import UserError
 from medsql.runs import plots, published
 from medsql.runs.differences import METHODS, Comparison, in_points, p_value
-from medsql.runs.labels import score_label, short
+from medsql.runs.labels import score_label, short, state_label
 from medsql.runs.numbers import most_frequent, numbers_of, share_of
 from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table
 from medsql.runs.plots import MOST_LINES, MOST_ROWS, Curve, Point
 from medsql.runs.predictions import ERRORS, read_rows
 from medsql.runs.recorded import (
+    Again,
     Recorded,
     by_rows,
     counted,
@@ -30,13 +31,19 @@ from medsql.runs.recorded import (
     unlike,
 )
 from medsql.runs.seeds import Configuration, SeedComparison
-from medsql.runs.sweep_sections import OF_F1, seeds_section
+from medsql.runs.sweep_sections import OF_F1, best_of_seeds, seeds_section
 from medsql.runs.table import decimals
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = 3
 """Examples shown of each pattern of errors."""
+
+LONGEST_ERROR = 120
+"""Characters of an error that a table has room for; the run's log has all of it."""
+
+MOST_BESIDE = 3
+"""Test scores that fit beside what else is told of a run."""
 
 PATTERNS = 8
 """Patterns of errors in a plot, at most."""
@@ -61,15 +68,18 @@ def make_report(
     warnings: Iterable[str],
     seeds: Sequence[Configuration] = (),
     over_seeds: Sequence[SeedComparison] = (),
+    again: Again | None = None,
 ) -> Report:
     """What labelled records say, in their order, how evaluations differ, and configurations over seeds.
+
+    `again` is the command that trains the best again, if any is.
 
     Files that cannot be read are passed over; that is logged. `warnings` is read last.
     """
     scored = [record for record in records if record.kind == "evaluate"]
     runs = [record for record in records if record not in scored]
     sections = [
-        _in_short(runs, comparisons),
+        _in_short(runs, comparisons, seeds, again),
         _evaluations(scored),
         _differences(comparisons),
         _runs(runs),
@@ -97,9 +107,16 @@ def _place(done: Sequence[Recorded]) -> str:
     return "the best" if alike == 1 else f"one of {alike} that are best"
 
 
-def _in_short(runs: Sequence[Recorded], comparisons: Sequence[Comparison]) -> Section:
+def _in_short(
+    runs: Sequence[Recorded],
+    comparisons: Sequence[Comparison],
+    seeds: Sequence[Configuration],
+    again: Again | None,
+) -> Section:
     section, done = Section("In short"), ranked(runs)
-    if len(done) > 1 and not unlike(runs):
+    if seeds and not unlike(runs):
+        section.texts.append(best_of_seeds(seeds))
+    elif len(done) > 1 and not unlike(runs):
         best, name = done[0], next(iter(done[0].scores), "")
         of_test = f"; on {best.n} test rows, {score_label(name)} is {best.scores[name]} %" if name else ""
         section.texts.append(
@@ -118,6 +135,13 @@ def _in_short(runs: Sequence[Recorded], comparisons: Sequence[Comparison]) -> Se
             f"Against {first.label}, {score_label(name)} on the same {first.n} rows: "
             f"{'; '.join(said[:3])}{rest}."
         )
+    if again is not None:
+        section.texts.append(
+            f"The command that trains {again.label} again:"
+            if again.command
+            else f"There is no command that trains {again.label} again: {again.why_not}."
+        )
+        section.commands += [again.command] if again.command else []
     return section
 
 
@@ -181,26 +205,48 @@ def _runs(runs: Sequence[Recorded]) -> Section:
     section.plots += [_score_plot(group, name) for name, group in _groups("configurations", runs)]
     for name, group in _groups("trade-off", runs):
         section.plots += _trade_off(group, shown, name)
-    columns = ["run", "state", "objective", "val/loss", *[f"test {score_label(name)}" for name in names]]
+    section.tables += _leaderboard(runs, names)
+    section.tables += _settings_that_differ(runs)
+    section.notes += [f"{remark}." for remark in remarks(runs)]
+    return section
+
+
+def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
+    """Where each run stands and what it cost; test scores in a table of their own where they are many."""
+    metrics = {run.metric for run in runs}
+    with_loss = metrics != {"val/loss"}
+    beside = list(names) if len(names) <= MOST_BESIDE else list(names[:1])
     rows = [
         [
             run.label,
-            run.state,
-            decimals(run.objective),
-            decimals(run.validation.get("val/loss")),
-            *[str(run.scores.get(name, "")) for name in names],
+            f"{state_label(run)}: {_cut(run.error)}" if run.error else state_label(run),
+            decimals(run.standing),
+            *([decimals(run.validation.get("val/loss"))] if with_loss else []),
+            *[str(run.scores.get(name, "")) for name in beside],
             f"{run.parameters['trainable']:,}" if "trainable" in run.parameters else "",
             decimals(run.minutes, 1),
         ]
         for run in runs
     ]
-    order = "Best first, by the objective, which is a validation score. " * (not unlike(runs))
-    minutes = "Minutes are those of training alone, and missing where a run was resumed. "
-    columns += ["trained weights", "minutes"]
-    section.tables.append(Table(columns, rows, f"{order}{minutes}{_method(names)}", words=2))
-    section.tables += _settings_that_differ(runs)
-    section.notes += [f"{remark}." for remark in remarks(runs)]
-    return section
+    objective = metrics.pop() if len(metrics) == 1 else ""
+    columns = ["run", "state", objective or "objective", *(["val/loss"] if with_loss else [])]
+    columns += [*[f"test {score_label(name)}" for name in beside], "trained weights", "minutes"]
+    method = "Best first, by the objective, which is a validation score. " * (not unlike(runs))
+    if any(run.state != "finished" and run.standing is not None for run in runs):
+        method += "Of a run that is not finished it is that of its last validation. "
+    method += "Minutes are those of training alone, and missing where a run was resumed. "
+    if beside == list(names):
+        return [Table(columns, rows, method + _method(names), words=2)]
+    scored = [run for run in runs if run.scores]
+    of_test = [[run.label, *[str(run.scores.get(name, "")) for name in names]] for run in scored]
+    return [
+        Table(columns, rows, method, words=2),
+        Table(["test scores", *map(score_label, names)], of_test, _method(names)),
+    ]
+
+
+def _cut(error: str) -> str:
+    return error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]}…"
 
 
 def _settings_that_differ(runs: Sequence[Recorded]) -> list[Table]:
@@ -428,7 +474,7 @@ def _published(records: Iterable[Recorded]) -> Section:
 def _doubts(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, str]]:
     """What the records themselves give reason to doubt."""
     for record in records:
-        if record.state != "finished":
+        if record.state not in ("finished", "pruned"):
             yield record, f"{record.state}, not finished"
         if record.commit.endswith("-dirty"):
             yield record, f"ran on changes that are in no commit ({record.commit})"

@@ -8,7 +8,7 @@ from medsql.runs import sweep_plots
 from medsql.runs.labels import score_label
 from medsql.runs.pages import Plot, Section, Table
 from medsql.runs.plots import MOST_ROWS
-from medsql.runs.recorded import score_names
+from medsql.runs.recorded import counted, score_names
 from medsql.runs.seeds import (
     MEANS,
     METHODS,
@@ -22,6 +22,19 @@ from medsql.runs.seeds import (
 
 OF_F1 = ("token_precision", "token_recall")
 """Scores that token F1 is made of, and that it stands for where a plot has a panel for each score."""
+
+
+def best_of_seeds(found: Sequence[Configuration]) -> str:
+    """Which configuration has the best mean, in a sentence."""
+    best = found[0]
+    name = next(iter(score_names(best.runs.values())), "")
+    score = best.score(name) if name else None
+    of_test = f"; test {score_label(name)} is {score.percent()} %" if score else ""
+    return (
+        f"Of {counted(len(found), 'configuration')}, {best.label} has the best mean {_metric(found)} over "
+        f"{counted(len(best.runs), 'seed')}: {best.objective().plain()}, on validation rows{of_test}. "
+        "Intervals are over seeds."
+    )
 
 
 def seeds_section(found: Sequence[Configuration], comparisons: Sequence[SeedComparison]) -> Section:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medsql.runs.folder import RECORD
-from medsql.runs.labels import common_parent, labelled, score_label, short
+from medsql.runs.labels import common_parent, labelled, score_label, short, state_label
 from medsql.runs.recorded import Recorded, counted, recorded, remarks
 
 PLAIN_WIDTH = 160
@@ -42,8 +42,8 @@ def _print_runs(runs: Sequence[Recorded]) -> None:
     for run in runs:
         table.add_row(
             run.label,
-            run.state,
-            decimals(run.objective),
+            state_label(run).removesuffix(" steps"),
+            decimals(run.standing),
             decimals(run.validation.get("val/loss")),
             *[str(run.scores.get(name, "")) for name in scores.values()],
             f"{run.parameters['trainable']:,}" if "trainable" in run.parameters else "",
@@ -51,6 +51,9 @@ def _print_runs(runs: Sequence[Recorded]) -> None:
         )
     show(table)
     _print_remarks(runs)
+    for run in runs:
+        if run.error:
+            print(f"{run.label} failed: {run.error}")
     print(f"{counted(len(runs), 'run')} in {short(common_parent([run.folder for run in runs]))}")
 
 

@@ -1,6 +1,7 @@
 """`python -m medsql.train -m`: sweeps that end with a table, survive a kill, fail a job at a time, and load
 once what their jobs share."""
 
+import shlex
 import shutil
 import signal
 
@@ -210,3 +211,18 @@ def test_a_ready_made_sweep_needs_no_flag_and_no_path(command, training, tmp_pat
     assert elsewhere.returncode == 1 and "did you mean lora_rank?" in elsewhere.stderr
     listed = command("train", "--help")
     assert "sweeps: learning_rate, lora_rank" in listed.stdout and "docs" not in listed.stdout
+
+
+def test_the_command_that_a_comparison_ends_with_trains_the_best_again(command, training, tmp_path):
+    assert (
+        command("train", *RANKS, *training, "optim.max_steps=2", "validation.every_steps=2").returncode == 0
+    )
+    compared = command("compare", "multirun/ranks", "report=false")
+    (again,) = [line for line in compared.stdout.splitlines() if line.startswith("python -m medsql.train ")]
+    result = command("train", *shlex.split(again)[3:])
+    assert result.returncode == 0, result.stderr
+    (folder,) = (tmp_path / "outputs").iterdir()
+    ranks = [record(tmp_path / "multirun" / "ranks" / f"lora.r={r}") for r in (2, 4)]
+    best = min(ranks, key=lambda each: each["objective"])
+    assert record(folder)["fingerprint"] == best["fingerprint"]
+    assert record(folder)["objective"] == pytest.approx(best["objective"])
