@@ -31,7 +31,8 @@ from medsql.runs.recorded import (
     unlike,
 )
 from medsql.runs.seeds import Configuration, SeedComparison
-from medsql.runs.sweep_sections import OF_F1, best_of_seeds, seeds_section
+from medsql.runs.sweep_sections import OF_F1, best_of_seeds, seeds_section, swept_section
+from medsql.runs.swept import swept
 from medsql.runs.table import decimals
 
 log = logging.getLogger(__name__)
@@ -78,12 +79,14 @@ def make_report(
     """
     scored = [record for record in records if record.kind == "evaluate"]
     runs = [record for record in records if record not in scored]
+    parameters = swept(runs)
     sections = [
         _in_short(runs, comparisons, seeds, again),
         _evaluations(scored),
         _differences(comparisons),
         _runs(runs),
         seeds_section(seeds, over_seeds),
+        swept_section(runs, parameters),
         _training(runs),
         _errors(records),
         _what_was_compared(records),

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import log10
 from statistics import fmean
+from typing import Any, NamedTuple
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from medsql.metrics.estimate import Estimate
-from medsql.runs.plots import LINES, ON_THE_AXIS, STYLE, in_percent, panels_of, row_height
+from medsql.runs.plots import (
+    LINES,
+    ON_THE_AXIS,
+    STYLE,
+    WIDTH,
+    in_percent,
+    legend_above,
+    panels_of,
+    row_height,
+)
 
 
 @matplotlib.rc_context(STYLE)
@@ -38,3 +52,185 @@ def seeds(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
     return figure
+
+
+class Axis(NamedTuple):
+    """A swept parameter as an axis: `values[i]` is where the i-th run lies on it.
+
+    `ticks` are the places that are named: all of them where they are few. An axis of categories has one for
+    each. Better values of an objective are at the upper end of its axis, `falling` where these are the lower.
+    """
+
+    title: str
+    values: Sequence[float]
+    ticks: Mapping[float, str]
+    logarithmic: bool = False
+    categories: bool = False
+    falling: bool = False
+
+
+class Standing(NamedTuple):
+    """What the runs came to, best finished one first: the objective of each, and whether that is final."""
+
+    objective: str
+    values: Sequence[float]
+    finished: Sequence[bool]
+
+
+@matplotlib.rc_context(STYLE)
+def effects(parameters: Sequence[Axis], standing: Standing) -> Figure:
+    """A panel for each parameter: every run's objective at its value, and the mean of values tried often."""
+    figure, grid = panels_of(len(parameters), across=min(3, len(parameters)), height=2.7, sharey=True)
+    color, other = LINES[0][0], LINES[1][0]
+    spread = standing.values
+    for axes, parameter in zip(grid, parameters):
+        places = _apart(parameter)
+        for final, style in ((False, _unfinished()), (True, _dot(color))):
+            chosen = [i for i, done in enumerate(standing.finished) if done == final]
+            label = "finished run" if final else "not finished: at its last validation"
+            if chosen:
+                axes.plot([places[i] for i in chosen], [spread[i] for i in chosen], label=label, **style)
+        if means := _means(parameter, standing):
+            line = "none" if parameter.categories else "-"
+            axes.plot(
+                *zip(*means),
+                color=other,
+                linestyle=line,
+                marker="D",
+                mec="white",
+                ms=7,
+                zorder=6,
+                label="mean",
+            )
+        _put_on_x(axes, parameter)
+    grid[0].set_ylabel(standing.objective)
+    for axes in grid:
+        _objective_scale(axes, standing)
+    legend_above(figure)
+    return figure
+
+
+def _dot(color: str) -> Any:
+    return {"linestyle": "none", "marker": "o", "color": color, "alpha": 0.65, "mec": "white", "zorder": 5}
+
+
+def _unfinished() -> Any:
+    return {"linestyle": "none", "marker": "x", "color": "#999999", "ms": 4, "zorder": 4}
+
+
+def _apart(parameter: Axis) -> list[float]:
+    """Runs of one category beside each other, so that none hides another."""
+    if not parameter.categories:
+        return [*parameter.values]
+    seen: Counter[float] = Counter()
+    places = []
+    for value in parameter.values:
+        step, seen[value] = seen[value] % 7, seen[value] + 1
+        places.append(value + 0.08 * ((step + 1) // 2) * (1 if step % 2 else -1))
+    return places
+
+
+def _means(parameter: Axis, standing: Standing) -> list[tuple[float, float]]:
+    """The mean of finished runs at each value, where values come again."""
+    found: dict[float, list[float]] = {}
+    for value, objective, finished in zip(parameter.values, standing.values, standing.finished):
+        if finished:
+            found.setdefault(value, []).append(objective)
+    if not found or sum(map(len, found.values())) < 2 * len(found):
+        return []
+    return [(value, fmean(found[value])) for value in sorted(found)]
+
+
+def _put_on_x(axes: Axes, parameter: Axis) -> None:
+    axes.set_xlabel(parameter.title)
+    if parameter.logarithmic:
+        axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(list(parameter.ticks), list(parameter.ticks.values()))
+    if parameter.categories:
+        axes.set_xlim(-0.6, max(parameter.ticks) + 0.6)
+        if sum(map(len, parameter.ticks.values())) > 24:
+            axes.tick_params(axis="x", labelrotation=30)
+            for label in axes.get_xticklabels():
+                label.set_horizontalalignment("right")
+
+
+def _objective_scale(axes: Axes, standing: Standing) -> None:
+    """Logarithmic where a few diverged, so that these do not press the others together."""
+    if min(standing.values) > 0 and max(standing.values) / min(standing.values) > 10:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
+@matplotlib.rc_context(STYLE)
+def parallel_coordinates(parameters: Sequence[Axis], objective: Axis, finished: Sequence[bool]) -> Figure:
+    """A line a run across an axis for each parameter and, last, the objective, which is its colour.
+
+    Better is higher there and darker; the best, the first run, is drawn above all, and runs that are not
+    finished faint.
+    """
+    figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+    axes = figure.subplots()
+    every = [*parameters, objective]
+    heights = [_heights(axis, axis.values) for axis in every]
+    lines = [*zip(*heights)]
+    colors = matplotlib.colormaps["cividis_r"]
+    width = max(0.6, min(1.8, 40 / len(lines)))
+    best = finished.index(True) if True in finished else None
+    for place in sorted(range(len(lines)), key=lambda i: (finished[i], heights[-1][i])):
+        if not finished[place]:
+            style: dict[str, Any] = {
+                "color": "#aaaaaa",
+                "alpha": 0.45,
+                "linewidth": 0.7,
+                "linestyle": (0, (3, 2)),
+            }
+        elif place == best:
+            style = {"color": LINES[1][0], "linewidth": 2.6, "zorder": 5}
+        else:
+            style = {"color": colors(0.1 + 0.9 * heights[-1][place]), "alpha": 0.8, "linewidth": width}
+        axes.plot(range(len(every)), lines[place], **style)
+    for place, axis in enumerate(every):
+        axes.axvline(place, color="#555555", linewidth=1, zorder=6)
+        for at, name in zip(_heights(axis, [*axis.ticks]), axis.ticks.values()):
+            last = place == len(every) - 1
+            axes.plot([place], [at], marker="_", color="#555555", ms=6, zorder=7)
+            axes.annotate(
+                name,
+                (place, at),
+                xytext=(6 if last else -5, 0),
+                textcoords="offset points",
+                ha="left" if last else "right",
+                va="center",
+                fontsize=8,
+                zorder=8,
+                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
+            )
+    axes.set_xticks(range(len(every)), [axis.title.replace(".", ".\n") for axis in every])
+    axes.tick_params(axis="x", length=0, labelsize=9, labeltop=True, labelbottom=False)
+    axes.set(ylim=(-0.05, 1.05), xlim=(-0.45, len(every) - 0.55), yticks=[])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _heights(axis: Axis, values: Sequence[float]) -> list[float]:
+    """From 0 to 1 between the axis's least and greatest value."""
+    scaled = [log10(value) for value in values] if axis.logarithmic else [*values]
+    ends = [log10(value) for value in axis.values] if axis.logarithmic else [*axis.values]
+    low, high = min(ends), max(ends)
+    found = [(value - low) / (high - low) if high > low else 0.5 for value in scaled]
+    return [1 - height for height in found] if axis.falling else found
+
+
+def ticks_of(values: Sequence[float], logarithmic: bool = False, most: int = 6) -> dict[float, str]:
+    """The places to be named: every value where they are few, else round ones between their ends."""
+    found = sorted(set(values))
+    if len(found) > most:
+        locator = LogLocator(subs=(1, 3)) if logarithmic else MaxNLocator(4)
+        low, high = found[0], found[-1]
+        found = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+    return {float(value): f"{value:.4g}" for value in found}

@@ -8,7 +8,7 @@ from medsql.runs import sweep_plots
 from medsql.runs.labels import score_label
 from medsql.runs.pages import Plot, Section, Table
 from medsql.runs.plots import MOST_ROWS
-from medsql.runs.recorded import counted, score_names
+from medsql.runs.recorded import Recorded, counted, lower_is_better, score_names, unlike
 from medsql.runs.seeds import (
     MEANS,
     METHODS,
@@ -19,6 +19,7 @@ from medsql.runs.seeds import (
     title_of,
     within_shares,
 )
+from medsql.runs.swept import Parameter
 
 OF_F1 = ("token_precision", "token_recall")
 """Scores that token F1 is made of, and that it stands for where a plot has a panel for each score."""
@@ -93,3 +94,53 @@ def _seeds_plot(shown: Sequence[Configuration], names: Sequence[str]) -> list[Pl
 
 def _metric(found: Sequence[Configuration]) -> str:
     return next(iter(found[0].runs.values())).metric
+
+
+def swept_section(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> Section:
+    """What each swept parameter does to the objective; `parameters` are of the runs as they stand here."""
+    section = Section("What was swept")
+    valued = [place for place, run in enumerate(runs) if run.standing is not None]
+    shown = [parameter.of(valued) for parameter in parameters]
+    shown = [parameter for parameter in shown if len(parameter.levels) > 1]
+    if not shown or unlike(runs):
+        return section
+    standing = [runs[place] for place in valued]
+    objective = [run.standing or 0.0 for run in standing]
+    finished = [run.state == "finished" for run in standing]
+    axes = [_axis(parameter) for parameter in shown]
+    section.plots.append(
+        Plot(
+            "effects",
+            sweep_plots.effects(axes, sweep_plots.Standing(standing[0].metric, objective, finished)),
+            f"{standing[0].metric} by the value of each swept parameter, a point a run: the spread at one "
+            f"value is what the other parameters do.{_without(len(runs) - len(valued))}",
+        )
+    )
+    if len(shown) > 1 and len(standing) > 2:
+        falling = lower_is_better(standing[0])
+        last = sweep_plots.Axis(
+            standing[0].metric, objective, sweep_plots.ticks_of(objective, most=0), falling=falling
+        )
+        caption = (
+            f"A line a run; darker, and higher on the last axis, is better by {last.title}; the best stands "
+            f"out{'' if all(finished) else ', and what is not finished is faint'}."
+        )
+        figure = sweep_plots.parallel_coordinates(axes, last, finished)
+        section.plots.append(Plot("parallel-coordinates", figure, caption))
+    return section
+
+
+def _axis(parameter: Parameter) -> sweep_plots.Axis:
+    numbers, logarithmic = parameter.numbers(), parameter.logarithmic
+    ticks = (
+        sweep_plots.ticks_of(numbers, logarithmic)
+        if parameter.numeric
+        else {float(place): str(level) for place, level in enumerate(parameter.levels)}
+    )
+    return sweep_plots.Axis(parameter.key, numbers, ticks, logarithmic, categories=not parameter.numeric)
+
+
+def _without(count: int) -> str:
+    return f" {counted(count, 'run')} without a validation {'is' if count == 1 else 'are'} left out." * bool(
+        count
+    )
