@@ -20,6 +20,7 @@ def numbers_of(
     comparisons: Iterable[Comparison],
     seeds: Sequence[Configuration] = (),
     over_seeds: Iterable[SeedComparison] = (),
+    importances: Mapping[str, float] | None = None,
 ) -> dict[str, list[Row]]:
     """The rows of each file, by its name without `.csv`."""
     return {
@@ -29,6 +30,9 @@ def numbers_of(
         "errors": [*_errors(records)],
         "seeds": [*_seeds(seeds)],
         "seed_differences": [*_seed_differences(over_seeds)],
+        "importances": [
+            {"parameter": key, "importance": value} for key, value in (importances or {}).items()
+        ],
     }
 
 

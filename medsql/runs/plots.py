@@ -69,12 +69,16 @@ WIDTH = 7.0
 
 
 class Curve(NamedTuple):
-    """What one run logged: a value at each of the steps; `style` is its place in `LINES`."""
+    """What one run logged: a value at each of the steps; `style` is its place in `LINES`.
+
+    One without a style is drawn faint, among the others; a cross ends one that was pruned.
+    """
 
     label: str
-    style: int
+    style: int | None
     steps: Sequence[int]
     values: Sequence[float]
+    pruned: bool = False
 
 
 class Point(NamedTuple):
@@ -94,7 +98,8 @@ def loss_curves(training: Sequence[Curve], validation: Sequence[Curve]) -> Figur
     """
     figure, (left, right) = panels_of(2, across=2, height=3.2)
     for curve in training:
-        left.plot(curve.steps, curve.values, color=LINES[curve.style][0], alpha=0.25, linewidth=0.7)
+        if curve.style is not None:
+            left.plot(curve.steps, curve.values, color=LINES[curve.style][0], alpha=0.25, linewidth=0.7)
     draw(left, [curve._replace(values=running_mean(curve.values)) for curve in training], marked=False)
     draw(right, validation)
     for axes, title, curves in ((left, "training", training), (right, "validation", validation)):
@@ -128,7 +133,8 @@ def score_curves(panels: Mapping[str, Sequence[Curve]]) -> Figure:
     """Validation scores, fractions, against steps: a panel each, on one scale from 0 to 100 %."""
     figure, grid = panels_of(len(panels), across=3, height=2.6)
     for axes, (title, curves) in zip(grid, panels.items()):
-        draw(axes, [curve._replace(values=[100 * value for value in curve.values]) for curve in curves])
+        scaled = [curve._replace(values=[100 * value for value in curve.values]) for curve in curves]
+        draw(axes, scaled, clipped=False)
         axes.set(title=f"{title}, %", ylim=(0, 100))
     legend_above(figure)
     return figure
@@ -211,6 +217,9 @@ def trade_off(panels: Mapping[str, Sequence[Point]], score: str, logarithmic: Se
 
 # --- parts of plots ---------------------------------------------------------------------------------
 
+OTHERS = "other runs"
+"""What the legend calls curves without a style of their own."""
+
 ON_THE_AXIS: Any = {"elinewidth": 1.3, "clip_on": False, "zorder": 4}
 """Dots of scores of 0 and 100 lie on the axes, and above them."""
 
@@ -226,20 +235,30 @@ def panels_of(count: int, across: int, height: float, sharey: bool = False) -> t
     return figure, grid[:count]
 
 
-def draw(axes: Axes, curves: Sequence[Curve], marked: bool = True) -> None:
-    """Curves against steps, each in its own style."""
-    for label, style, steps, values in curves:
-        color, marker, line = LINES[style]
-        axes.plot(
-            steps,
-            values,
-            color=color,
-            linestyle=line,
-            marker=marker if marked else None,
-            markevery=max(1, len(steps) // 12),
-            mec="white",
-            label=label,
-        )
+def draw(axes: Axes, curves: Sequence[Curve], marked: bool = True, clipped: bool = True) -> None:
+    """Curves against steps, each in its own style; those without one in grey, below the others.
+
+    Not `clipped`, markers of values that lie on the axis are whole.
+    """
+    for label, style, steps, values, pruned in curves:
+        if style is None:
+            axes.plot(steps, values, color="#b0b0b0", linewidth=0.7, alpha=0.7, label=OTHERS, zorder=1.5)
+        else:
+            color, marker, line = LINES[style]
+            axes.plot(
+                steps,
+                values,
+                color=color,
+                linestyle=line,
+                marker=marker if marked else None,
+                markevery=max(1, len(steps) // 12),
+                mec="white",
+                label=label,
+                clip_on=clipped,
+                zorder=3,
+            )
+        if pruned:
+            axes.plot(steps[-1:], values[-1:], "x", color="#555555", ms=4.5, clip_on=clipped, label="pruned")
     axes.set_xlabel("optimisation steps")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -257,6 +276,7 @@ def legend_above(figure: Figure) -> None:
     found = [axes.get_legend_handles_labels() for axes in figure.axes]
     named = {label: handle for handles, labels in found for handle, label in zip(handles, labels)}
     columns = max(1, min(3, len(named), 84 // (max(map(len, named)) + 6)))
+    figure.set_figheight(figure.get_figheight() + 0.2 * (-(-len(named) // columns) - 1))
     figure.legend(named.values(), named, loc="outside upper left", ncols=columns)
 
 

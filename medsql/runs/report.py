@@ -12,6 +12,7 @@ from typing import Any
 from medsql.errors import UserError
 from medsql.runs import plots, published
 from medsql.runs.differences import METHODS, Comparison, in_points, p_value
+from medsql.runs.importances import importances
 from medsql.runs.labels import score_label, short, state_label
 from medsql.runs.numbers import most_frequent, numbers_of, share_of
 from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table
@@ -31,7 +32,14 @@ from medsql.runs.recorded import (
     unlike,
 )
 from medsql.runs.seeds import Configuration, SeedComparison
-from medsql.runs.sweep_sections import OF_F1, best_of_seeds, seeds_section, swept_section
+from medsql.runs.sweep_sections import (
+    OF_F1,
+    add_front,
+    best_of_seeds,
+    search_section,
+    seeds_section,
+    swept_section,
+)
 from medsql.runs.swept import swept
 from medsql.runs.table import decimals
 
@@ -80,6 +88,7 @@ def make_report(
     scored = [record for record in records if record.kind == "evaluate"]
     runs = [record for record in records if record not in scored]
     parameters = swept(runs)
+    shares = {} if unlike(runs) else importances(runs, parameters)
     sections = [
         _in_short(runs, comparisons, seeds, again),
         _evaluations(scored),
@@ -87,6 +96,7 @@ def make_report(
         _runs(runs),
         seeds_section(seeds, over_seeds),
         swept_section(runs, parameters),
+        search_section(runs, parameters, shares),
         _training(runs),
         _errors(records),
         _what_was_compared(records),
@@ -98,7 +108,7 @@ def make_report(
         command=command,
         warnings=[*warnings, *together(_doubts(records), len(records))],
         sections=[section for section in sections if section.texts or section.tables or section.plots],
-        numbers=numbers_of(records, comparisons, seeds, over_seeds),
+        numbers=numbers_of(records, comparisons, seeds, over_seeds, shares),
     )
 
 
@@ -209,6 +219,7 @@ def _runs(runs: Sequence[Recorded]) -> Section:
     for name, group in _groups("trade-off", runs):
         section.plots += _trade_off(group, shown, name)
     section.tables += _leaderboard(runs, names)
+    add_front(section, runs)
     section.tables += _settings_that_differ(runs)
     section.notes += [f"{remark}." for remark in remarks(runs)]
     return section
@@ -299,9 +310,10 @@ def _training(runs: Sequence[Recorded]) -> Section:
     curves = {run: found for run in runs if (found := read_curves(run.folder / "metrics.csv"))}
     train, validation = (_column(curves, shown, name) for name in ("train/loss", "val/loss"))
 
-    def left(*names: str) -> str:
+    def grey(*names: str) -> str:
         having = [run for run, found in curves.items() if not found.keys().isdisjoint(names)]
-        return _left_out(sum(run not in shown for run in having))
+        count = sum(run not in shown for run in having)
+        return f" {count} more {'is' if count == 1 else 'are'} drawn in grey." * bool(count)
 
     if train and validation:
         caption = (
@@ -309,7 +321,7 @@ def _training(runs: Sequence[Recorded]) -> Section:
             "Scales are those of all but the first tenth of the steps, which may lie above them."
         )
         section.plots.append(
-            Plot("loss", plots.loss_curves(train, validation), caption + left("val/loss", "train/loss"))
+            Plot("loss", plots.loss_curves(train, validation), caption + grey("val/loss", "train/loss"))
         )
     names = dict.fromkeys(name for found in curves.values() for name in found if name.startswith("val/"))
     names = dict.fromkeys(name for name in names if name.removeprefix("val/") not in ("loss", *OF_F1))
@@ -317,7 +329,7 @@ def _training(runs: Sequence[Recorded]) -> Section:
     if panels:
         caption = (
             "Scores of the SQL generated in validation. They may be of the first validation rows only "
-            f"(validation.generate_rows): a guide, no result.{left(*names)}"
+            f"(validation.generate_rows): a guide, no result.{grey(*names)}"
         )
         section.plots.append(Plot("validation", plots.score_curves(panels), caption))
     _beside_table_1(section, curves, shown)
@@ -325,10 +337,11 @@ def _training(runs: Sequence[Recorded]) -> Section:
 
 
 def _column(curves: Mapping[Recorded, Curves], shown: Mapping[Recorded, int], name: str) -> list[Curve]:
+    """The runs' curves of this name; those that are not `shown` have no style of their own."""
     return [
-        Curve(run.label, shown[run], *found[name])
+        Curve(run.label, shown.get(run), *found[name], pruned=run.state == "pruned")
         for run, found in curves.items()
-        if name in found and run in shown
+        if name in found
     ]
 
 
@@ -338,7 +351,7 @@ def _beside_table_1(
     """The published losses beside those of the same scale; a line where only the checkpoint is the same."""
     same = {run: found for run, found in curves.items() if run.checkpoint == published.CHECKPOINT}
     alike = {run: found for run, found in same.items() if published.same_scale(run)}
-    if ours := _column(alike, shown, "val/loss"):
+    if ours := [curve for curve in _column(alike, shown, "val/loss") if curve.style is not None]:
         caption = (
             "The published report's Table 1 beside runs of the same checkpoint and label smoothing. A "
             "published step was of 8 rows, by its own row counts, and other data make other losses."

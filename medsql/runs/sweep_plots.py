@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from math import log10
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from medsql.runs.plots import (
     legend_above,
     panels_of,
     row_height,
+    thousands,
 )
 
 
@@ -87,7 +89,7 @@ def effects(parameters: Sequence[Axis], standing: Standing) -> Figure:
         places = _apart(parameter)
         for final, style in ((False, _unfinished()), (True, _dot(color))):
             chosen = [i for i, done in enumerate(standing.finished) if done == final]
-            label = "finished run" if final else "not finished: at its last validation"
+            label = "finished run" if final else "not finished: last validation"
             if chosen:
                 axes.plot([places[i] for i in chosen], [spread[i] for i in chosen], label=label, **style)
         if means := _means(parameter, standing):
@@ -234,3 +236,89 @@ def ticks_of(values: Sequence[float], logarithmic: bool = False, most: int = 6) 
         low, high = found[0], found[-1]
         found = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
     return {float(value): f"{value:.4g}" for value in found}
+
+
+@matplotlib.rc_context(STYLE)
+def history(trials: Sequence[int], standing: Standing, failed: Sequence[int], falling: bool) -> Figure:
+    """The objective of each trial, the best so far as a line, and trials that failed as ticks below."""
+    figure, (axes,) = panels_of(1, across=1, height=3.2)
+    order = sorted(range(len(trials)), key=lambda i: trials[i])
+    for final, style in ((False, _unfinished()), (True, _dot(LINES[0][0]))):
+        chosen = [i for i in order if standing.finished[i] == final]
+        label = "finished" if final else "not finished: last validation"
+        if chosen:
+            axes.plot([trials[i] for i in chosen], [standing.values[i] for i in chosen], label=label, **style)
+    done = [i for i in order if standing.finished[i]]
+    best = [*accumulate((standing.values[i] for i in done), min if falling else max)]
+    if done:
+        steps = [*(trials[i] for i in done), max(*trials, *failed, trials[done[-1]])]
+        axes.step(steps, [*best, best[-1]], where="post", color=LINES[1][0], label="best so far")
+    if failed:
+        at = axes.get_xaxis_transform()
+        axes.plot(
+            failed, [0.02] * len(failed), "|", color="black", ms=9, mew=1.6, transform=at, label="failed"
+        )
+    _objective_scale(axes, standing)
+    axes.set(xlabel="trial", ylabel=standing.objective)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    legend_above(figure)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def shares(found: Mapping[str, float]) -> Figure:
+    """A bar for each name, as long as its share of 1."""
+    figure, (axes,) = panels_of(1, across=1, height=row_height(len(found)))
+    bars = axes.barh([*found], [*found.values()], color=LINES[0][0], height=0.6)
+    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=8.5)
+    axes.set_xlim(0, 1)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def front(
+    costs: Sequence[float], objectives: Sequence[float], on_front: Sequence[str], unit: str, objective: str
+) -> Figure:
+    """Objective against cost: a run each, those that no other beats in both joined by steps and named.
+
+    `on_front[i]` is the name of the i-th run where it is one of these, else empty.
+    """
+    figure, (axes,) = panels_of(1, across=1, height=3.4)
+    style = _dot("#888888")
+    axes.plot(costs, objectives, label="finished run", **style)
+    best = sorted((costs[i], objectives[i], name) for i, name in enumerate(on_front) if name)
+    axes.step(
+        [cost for cost, *_ in best],
+        [value for _, value, _ in best],
+        where="post",
+        color=LINES[1][0],
+        marker="D",
+        mec="white",
+        zorder=6,
+        label="Pareto front",
+    )
+    for cost, value, name in best:
+        left = cost == best[-1][0] and len(best) > 1  # towards the middle
+        axes.annotate(
+            name,
+            (cost, value),
+            xytext=(-7 if left else 6, 5),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="bottom",
+            fontsize=8,
+            zorder=8,
+        )
+    if min(costs) > 0 and max(costs) / min(costs) >= 3:
+        axes.set_xscale("log")
+        axes.set_xticks(list(ticks_of(costs, logarithmic=True)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
+    _objective_scale(axes, Standing(objective, objectives, []))
+    axes.margins(x=0.12, y=0.12)
+    axes.set(xlabel=unit, ylabel=objective)
+    legend_above(figure)
+    return figure

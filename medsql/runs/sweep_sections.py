@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from medsql.runs import sweep_plots
+from medsql.runs.importances import FEWEST
+from medsql.runs.importances import METHOD as METHOD_OF_IMPORTANCES
 from medsql.runs.labels import score_label
 from medsql.runs.pages import Plot, Section, Table
 from medsql.runs.plots import MOST_ROWS
-from medsql.runs.recorded import Recorded, counted, lower_is_better, score_names, unlike
+from medsql.runs.recorded import Recorded, counted, lower_is_better, ranked, score_names, unlike
 from medsql.runs.seeds import (
     MEANS,
     METHODS,
@@ -20,6 +23,7 @@ from medsql.runs.seeds import (
     within_shares,
 )
 from medsql.runs.swept import Parameter
+from medsql.runs.table import decimals
 
 OF_F1 = ("token_precision", "token_recall")
 """Scores that token F1 is made of, and that it stands for where a plot has a panel for each score."""
@@ -144,3 +148,88 @@ def _without(count: int) -> str:
     return f" {counted(count, 'run')} without a validation {'is' if count == 1 else 'are'} left out." * bool(
         count
     )
+
+
+def search_section(
+    runs: Sequence[Recorded], parameters: Sequence[Parameter], found: Mapping[str, float]
+) -> Section:
+    """How an Optuna search went, trial by trial; and `found`, the importances of its parameters."""
+    section = Section("Search")
+    trials = [run for run in runs if run.trial is not None and run.standing is not None]
+    if len(trials) > 2 and not unlike(runs):
+        failed = [run.trial for run in runs if run.state == "failed" and run.trial is not None]
+        trials = [run for run in trials if run.state != "failed"]
+        standing = sweep_plots.Standing(
+            trials[0].metric,
+            [run.standing or 0.0 for run in trials],
+            [run.state == "finished" for run in trials],
+        )
+        numbers = [run.trial or 0 for run in trials]
+        figure = sweep_plots.history(numbers, standing, failed, lower_is_better(trials[0]))
+        states = Counter(run.state for run in runs)
+        caption = (
+            f"{standing.objective} of each trial: {', '.join(f'{n} {state}' for state, n in states.items())}."
+        )
+        section.plots.append(Plot("history", figure, caption))
+    if found:
+        section.plots.append(
+            Plot("importances", sweep_plots.shares(found), f"Importances. {METHOD_OF_IMPORTANCES}")
+        )
+    elif len(parameters) > 1 and not unlike(runs):
+        done = len(ranked(runs))
+        if done < FEWEST:
+            section.texts.append(
+                f"Importances of the parameters are not given: {counted(done, 'finished run')} "
+                f"{'is' if done == 1 else 'are'} too few, {FEWEST} are needed."
+            )
+    return section
+
+
+def pareto_front(runs: Sequence[Recorded]) -> list[Recorded]:
+    """Finished runs that no other beats in trained weights and objective at once, fewest weights first.
+
+    Empty where all have the same number of weights, or where objectives cannot be compared.
+    """
+    done = [run for run in ranked(runs) if "trainable" in run.parameters]
+    if unlike(runs) or len({run.parameters["trainable"] for run in done}) < 2:
+        return []
+    front: list[Recorded] = []
+    for run in done:  # best first: each that is cheaper than all better ones
+        if not front or run.parameters["trainable"] < front[-1].parameters["trainable"]:
+            front.append(run)
+    return front[::-1]
+
+
+def add_front(section: Section, runs: Sequence[Recorded]) -> None:
+    """Draw and list what an objective costs in trained weights, where there is anything to choose from."""
+    chosen = pareto_front(runs)
+    if not chosen:
+        return
+    done = [run for run in ranked(runs) if "trainable" in run.parameters]
+    metric, names = done[0].metric, [run.label if run in chosen else "" for run in done]
+    figure = sweep_plots.front(
+        [run.parameters["trainable"] for run in done],
+        [run.standing or 0.0 for run in done],
+        names,
+        "trained weights",
+        metric,
+    )
+    caption = f"{metric} against trained weights; on the Pareto front is what no run beats in both."
+    section.plots.append(Plot("pareto", figure, caption))
+    score = next(iter(score_names(chosen)), "")
+    rows = [
+        [
+            run.label,
+            f"{run.parameters['trainable']:,}",
+            decimals(run.objective),
+            *([str(run.scores.get(score, ""))] if score else []),
+        ]
+        for run in chosen
+    ]
+    columns = [
+        "on the Pareto front",
+        "trained weights",
+        metric,
+        *([f"test {score_label(score)}"] if score else []),
+    ]
+    section.tables.append(Table(columns, rows))

@@ -94,7 +94,7 @@ def _parameter(
 ) -> Parameter:
     """A setting's values are typed ones; the option of a group is known by its name alone."""
     values = [
-        run.settings[key] if key in run.settings else overrides.get(key, "default")
+        ({**run.identity, **run.settings}).get(key, overrides.get(key, "default"))
         for run, overrides in zip(runs, asked)
     ]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):

@@ -135,3 +135,32 @@ def test_the_same_plot_is_the_same_file_and_a_name_is_no_formula():
     assert first == second
     (axes,) = dots([name], {"a": [SCORE]}).axes
     assert not axes.get_yticklabels()[0].get_parse_math()
+
+
+def test_runs_without_a_style_are_grey_and_have_one_name_together():
+    others = [Curve(name, None, [1, 2], [0.1, 0.2]) for name in "xy"]
+    figure = score_curves({"exact match": [*others, Curve("best", 0, [1, 2], [0.1, 0.9])]})
+    assert named(figure) == ["other runs", "best"]
+    assert colors(figure.axes[0])["best"] == LINES[0][0]
+
+
+def test_a_pruned_run_ends_with_a_cross_at_its_last_value():
+    figure = score_curves({"exact match": [Curve("a", 0, [1, 2], [0.1, 0.2], pruned=True)]})
+    _, cross = figure.axes[0].lines
+    assert (cross.get_marker(), list(cross.get_xdata()), list(cross.get_ydata())) == ("x", [2], [20])
+    assert named(figure) == ["a", "pruned"]
+
+
+def test_a_score_of_nothing_is_a_whole_marker_and_a_loss_above_its_scale_is_cut():
+    curves = [Curve("a", 0, [1, 2], [0.0, 0.0])]
+    assert not score_curves({"exact match": curves}).axes[0].lines[0].get_clip_on()
+    assert all(line.get_clip_on() for axes in loss_curves(LOSS, LOSS).axes for line in axes.lines)
+
+
+def test_a_long_legend_takes_no_height_from_the_plot():
+    curves = [Curve(f"a run of a long name {i}", i, [1, 2], [0.1, 0.2]) for i in range(8)]
+    few, many = score_curves({"F1": curves[:1]}), score_curves({"F1": curves})
+    for figure in (few, many):
+        figure.draw_without_rendering()
+    heights = [figure.axes[0].get_window_extent().height for figure in (few, many)]
+    assert heights[1] > 0.9 * heights[0]

@@ -121,7 +121,7 @@ def test_a_sweep_is_reported_with_its_plots_and_numbers(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("report in outputs/compare-lora.r=4,6/report.html\n")
     folder = tmp_path / "outputs" / "compare-lora.r=4,6"
-    for plot in ("loss", "validation", "configurations", "trade-off"):
+    for plot in ("loss", "validation", "configurations", "trade-off", "pareto", "effects"):
         assert (folder / "plots" / f"{plot}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (folder / "plots" / f"{plot}.svg").read_text()
     assert not (folder / "plots" / "scores.svg").exists() and not (folder / "differences.csv").exists()
@@ -132,7 +132,7 @@ def test_a_sweep_is_reported_with_its_plots_and_numbers(tmp_path):
     page = (folder / "report.html").read_text()
     assert "lora.r=6 is the best by val/exact_match (0.600" in page
     assert "test execution" in page and "(50.0–70.0)" in page
-    assert page.count('src="data:image/svg+xml;base64,') == 4
+    assert page.count('src="data:image/svg+xml;base64,') == 6
     assert page.count(">lora.<wbr>r<") + page.count(">lora.r<") == 1, "the setting that differs"
     assert "| settings that differ | lora.r |" in (folder / "report.md").read_text()
 
@@ -348,9 +348,10 @@ def test_what_is_left_out_of_a_plot_is_said(report, tmp_path):
     folders = [trained(tmp_path / f"run{i}", i / 10) for i in range(1, 10)]
     page = (report(*folders) / "report.html").read_text()
     assert page.count("1 more is left out here; the table has all.") == 2, "beside and below its plot"
-    assert page.count("1 more is left out here.") == 4, "no table has curves"
+    assert page.count("1 more is drawn in grey.") == 4, "its curves"
     page = (report(*folders, trained(tmp_path / "run0", 0.05)) / "report.html").read_text()
-    assert page.count("2 more are left out here.") == 4
+    assert page.count("2 more are drawn in grey.") == 4
+    assert "left out" not in page.replace("left out here; the table has all", "")
     assert "left out" not in (report(*folders[:8]) / "report.html").read_text()
 
 
