@@ -18,6 +18,7 @@ from medsql.errors import UserError
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RunBusy, check_folder
 from medsql.runs.table import print_folders
+from medsql.sweep_end import end_sweep
 
 
 @dataclass
@@ -75,6 +76,7 @@ class GridSweeper(BasicSweeper):
                 returns += self.launcher.launch(batch, initial_job_idx=start)
         finally:  # also where a launcher gives up, or the sweep is stopped
             print_folders([folder / job.name for job in jobs])
+        end_sweep(folder)
         _raise_failures(jobs, returns, folder)
         return returns
 

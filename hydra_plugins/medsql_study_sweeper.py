@@ -30,6 +30,7 @@ from medsql.files import write_text
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RECORD, RunBusy, RunPruned
 from medsql.runs.table import print_folders
+from medsql.sweep_end import end_sweep
 
 if TYPE_CHECKING:  # importing Optuna takes seconds, and every command imports this module
     from optuna.distributions import BaseDistribution
@@ -179,6 +180,7 @@ class StudySweeper(Sweeper):
             finally:  # also where a launcher gives up, or the sweep is stopped
                 _print(study, folder)
         _write_best(study, folder)
+        end_sweep(folder)
         _raise_failures(study, folder)
 
     # ---- before -----------------------------------------------------------------------------

@@ -6,10 +6,13 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 from medsql.composition import CONF, explain, quoted, to_settings, with_paths
 from medsql.config import TrainSettings
@@ -54,6 +57,7 @@ def command_for(run: Recorded, seeds: Sequence[int] = ()) -> Again:
         _absolute(text, run.settings) for text in overrides_of(run.folder) if not _of_the_sweep(text)
     ]
     try:
+        overrides = [*_options_beyond(run.folder, overrides), *overrides]
         there = _identity(overrides)
         known = {key for key in run.identity if run.identity[key] != there.get(key) and key in run.settings}
         overrides += [f"{key}={_value(run.settings[key])}" for key in sorted(known)]
@@ -71,7 +75,7 @@ def command_for(run: Recorded, seeds: Sequence[int] = ()) -> Again:
 
 
 def _of_the_sweep(override: str) -> bool:
-    return override.split("=", 1)[0].lstrip("+~").split(".")[0] in OF_THE_SWEEP
+    return re.split(r"[.=/]", override.lstrip("+~"), maxsplit=1)[0] in OF_THE_SWEEP
 
 
 def _absolute(override: str, settings: Mapping[str, Any]) -> str:
@@ -89,10 +93,30 @@ def _value(value: Any) -> str:
     return str(value) if plain else quoted(value)
 
 
+def _options_beyond(folder: Path, overrides: Sequence[str]) -> list[str]:
+    """The options of groups that the run was composed of and these overrides would not choose.
+
+    They are those that a file of `sweeps/` chose.
+    """
+    path = folder / ".hydra" / "hydra.yaml"
+    if not path.exists():
+        return []
+    wanted = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["runtime"]["choices"]
+    found = _composed(overrides).hydra.runtime.choices
+    return [
+        f"{group}={option}"
+        for group, option in wanted.items()
+        if group in found and isinstance(option, str) and option != found[group] and not _of_the_sweep(group)
+    ]
+
+
 def _identity(overrides: Sequence[str]) -> dict[str, Any]:
+    return identity(with_paths(to_settings(_composed(overrides), TrainSettings)))
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
     with _configuration():
-        config = compose("train", overrides=list(overrides))
-    return identity(with_paths(to_settings(config, TrainSettings)))
+        return compose("train", overrides=list(overrides), return_hydra_config=True)
 
 
 @contextmanager

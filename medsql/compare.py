@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from medsql.again import best_again
 from medsql.composition import folder_name
 from medsql.config import CompareSettings, SettingsError
 from medsql.door import door
 from medsql.runs.collect import ROOTS, read_all
-from medsql.runs.differences import compare_by_rows, print_differences
+from medsql.runs.differences import Comparison, compare_by_rows, print_differences
 from medsql.runs.labels import labelled, short
-from medsql.runs.pages import check_place, write_report
-from medsql.runs.recorded import Recorded, best_first, by_rows, unlike
-from medsql.runs.seeds import compare_seeds, configurations, print_seeds
+from medsql.runs.pages import PAGE, Report, check_place, write_report
+from medsql.runs.recorded import Again, Recorded, best_first, by_rows, unlike
+from medsql.runs.seeds import Configuration, SeedComparison, compare_seeds, configurations, print_seeds
 from medsql.runs.table import print_records
 
 log = logging.getLogger("medsql.compare")  # this module runs as `__main__`
@@ -36,34 +36,56 @@ def main(settings: CompareSettings, folder: Path) -> None:
     """Print what the folders recorded: a leaderboard of runs, the scores of evaluations, and how far
     evaluations of the same rows differ; and write a report of it, with plots."""
     with Warnings() as warnings:
-        found = _named(settings.runs) if settings.runs else _newest_pair()
-        runs = best_first([record for record in found if record.kind != "evaluate"])
-        records = labelled([*runs, *(record for record in found if record.kind == "evaluate")])
-        named = settings.runs or [str(record.folder) for record in records]
+        found = findings_of(_named(settings.runs) if settings.runs else _newest_pair())
+        named = settings.runs or [str(record.folder) for record in found.records]
         place = Path(ROOTS[0], settings.name or folder_name(f"compare-{_label(named)}"))
         if settings.report:
             check_place(place)
-        print_records(records)
-        _warn(records)
-        comparisons = compare_by_rows(records)
-        print_differences(comparisons)
-        runs = [record for record in records if record.kind != "evaluate"]
-        seeds = configurations(runs)
-        over_seeds = compare_seeds(seeds)
-        print_seeds(seeds, over_seeds)
-        again = best_again(runs, seeds)
-        if again is not None:
-            why_not = f"there is no command: {again.why_not}"
-            print(f"\nto train {again.label} again:\n{again.command or why_not}")
+        print_findings(found)
         if settings.report:
-            from medsql.runs.report import make_report  # imports matplotlib
-
             command = shlex.join(["python", "-m", "medsql.compare", *settings.runs])
-            made = make_report(
-                records, comparisons, command, warnings.texts, seeds=seeds, over_seeds=over_seeds, again=again
-            )
-            write_report(place, made)
-            print(f"\nreport in {short(place / 'report.html')}")
+            write_report(place, report_on(found, command, warnings.texts))
+            print(f"\nreport in {short(place / PAGE)}")
+
+
+class Findings(NamedTuple):
+    """Labelled records, the best first, and what comparing them gave."""
+
+    records: Sequence[Recorded]
+    comparisons: Sequence[Comparison]
+    seeds: Sequence[Configuration]
+    over_seeds: Sequence[SeedComparison]
+    again: Again | None
+
+
+def findings_of(found: Sequence[Recorded]) -> Findings:
+    """Compare runs and evaluations: what is to be known before scores are read is logged."""
+    runs = best_first([record for record in found if record.kind != "evaluate"])
+    records = labelled([*runs, *(record for record in found if record.kind == "evaluate")])
+    _warn(records)
+    runs = [record for record in records if record.kind != "evaluate"]
+    seeds = configurations(runs)
+    return Findings(records, compare_by_rows(records), seeds, compare_seeds(seeds), best_again(runs, seeds))
+
+
+def print_findings(found: Findings) -> None:
+    """All of it on the terminal, in short."""
+    print_records(found.records)
+    print_differences(found.comparisons)
+    print_seeds(found.seeds, found.over_seeds)
+    if found.again is not None:
+        why_not = f"there is no command: {found.again.why_not}"
+        print(f"\nto train {found.again.label} again:\n{found.again.command or why_not}")
+
+
+def report_on(found: Findings, command: str, warnings: Iterable[str]) -> Report:
+    """All of it as a report."""
+    from medsql.runs.report import make_report  # imports matplotlib
+
+    records, comparisons, seeds, over_seeds, again = found
+    return make_report(
+        records, comparisons, command, warnings, seeds=seeds, over_seeds=over_seeds, again=again
+    )
 
 
 class Warnings(logging.Handler):

@@ -276,13 +276,17 @@ class CsvSettings:
 
 @dataclass
 class WandbSettings:
-    """One Weights & Biases run per job; `mode: offline` needs no account."""
+    """One Weights & Biases run per job; `mode: offline` needs no account.
+
+    With `log_model` the trained adapter, or the model where all weights were trained, is an artifact of it.
+    """
 
     project: str = "medsql"
     entity: str | None = None
     group: str | None = None
     mode: str = "online"
     tags: list[str] = field(default_factory=list)
+    log_model: bool = True
 
     def __post_init__(self) -> None:
         _check_choice("logger.wandb.mode", self.mode, ("online", "offline"))

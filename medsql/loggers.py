@@ -18,7 +18,10 @@ from medsql.errors import UserError
 from medsql.files import write_text
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import Run, RunPruned
+from medsql.runs.pages import PAGE
 from medsql.runs.predictions import read_predictions
+from medsql.runs.recorded import overrides_of
+from medsql.runs.swept import search_space
 
 COLUMNS = ("step", "train/loss", "train/grad_norm", "train/lr", *VALIDATION_METRICS)
 
@@ -73,44 +76,64 @@ def open_loggers(settings: LoggerSettings, run: Run) -> Iterator[list[Logger]]:
         yield loggers
         return
     wandb_logger = _wandb_logger(settings.wandb, run)
-    exit_code = 1
+    state = "interrupted"
     try:
         yield [*loggers, wandb_logger]
-        exit_code = 0
+        state = "finished"
     except RunPruned:
-        wandb_logger.experiment.summary["state"] = "pruned"
-        exit_code = 0  # W&B knows finished and failed
+        state = "pruned"
+        raise
+    except Exception:
+        state = "failed"
         raise
     finally:
-        wandb_logger.experiment.finish(exit_code=exit_code)
+        wandb_logger.experiment.summary["state"] = state
+        # W&B itself knows finished and failed.
+        wandb_logger.experiment.finish(exit_code=0 if state in ("finished", "pruned") else 1)
 
 
 def _wandb_logger(settings: WandbSettings, run: Run) -> Any:
     """One W&B run for this run folder, the same again when the run goes on."""
-    import wandb  # takes a second
     from lightning.pytorch.loggers import WandbLogger
 
     group = settings.group or sweep_of(run.folder)
-    logger = WandbLogger(
-        project=settings.project,
-        entity=settings.entity,
+    experiment = _start(
+        settings,
         group=group,
-        tags=settings.tags,
+        job_type=run.kind,
         name=run.folder.name,
         id=wandb_id(run, group),
-        resume="allow",
-        mode=settings.mode,
-        save_dir=run.folder,
-        config=flatten(run.settings),
+        dir=run.folder,
+        config=flatten(run.settings) | {f"swept/{key}": value for key, value in swept_here(run).items()},
     )
+    # As `WandbLogger` does for a run that it starts itself, which it does with a deprecated setting.
+    experiment.define_metric("trainer/global_step")
+    experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    run.note(wandb={"id": experiment.id, "group": group, "mode": settings.mode})
+    return WandbLogger(experiment=experiment, save_dir=run.folder)
+
+
+def _start(settings: WandbSettings, **options: Any) -> Any:
+    """A W&B run, or the same again. Raises `UserError` where there is no account, or no connection."""
+    import wandb  # takes a second
+
+    places = {"project": settings.project, "entity": settings.entity, "tags": settings.tags}
     try:
-        logger.experiment  # noqa: B018  connects
+        return wandb.init(**places, mode=settings.mode, resume="allow", **options)  # type: ignore[arg-type]
     except wandb.errors.Error as error:
         raise UserError(
             f"W&B: {' '.join(str(error).split())}; logger.wandb.mode=offline needs no account"
         ) from error
-    run.note(wandb={"id": logger.experiment.id, "group": group, "mode": settings.mode})
-    return logger
+
+
+def swept_here(run: Run) -> dict[str, Any]:
+    """What the run's sweep varies, with its values for this run: `{"lora.r": 8, "lora": "qv"}`.
+
+    Beside some sixty settings a column that is called `swept/lora.r` is found.
+    """
+    asked = dict(each.lstrip("+").split("=", 1) for each in overrides_of(run.folder) if "=" in each)
+    settings = flatten(run.settings)
+    return {key: settings.get(key, asked.get(key)) for key in search_space(run.folder.parent)}
 
 
 def wandb_id(run: Run, group: str | None) -> str:
@@ -124,15 +147,45 @@ def sweep_of(folder: Path) -> str | None:
     return folder.parent.name if (folder.parent / "multirun.yaml").exists() else None
 
 
-def log_results(loggers: list[Logger], folder: Path, summary: dict[str, Any]) -> None:
-    """Give W&B, where it is on, the summary scores and the folder's predictions as a table."""
+def log_results(
+    loggers: list[Logger], settings: LoggerSettings, run: Run, saved: str, summary: dict[str, Any]
+) -> None:
+    """Give W&B, where it is on, what came out: summary scores, predictions as a table, what was trained.
+
+    `saved` is the folder in the run's that holds the adapter or the model.
+    """
     for logger in loggers:
-        if isinstance(logger, CsvLogger):
+        if isinstance(logger, CsvLogger) or settings.wandb is None:
             continue
         import wandb
 
         experiment = logger.experiment  # type: ignore[attr-defined]
-        experiment.summary.update(summary)
-        rows = read_predictions(folder)
+        counts = {f"parameters/{name}": count for name, count in run.record.get("parameters", {}).items()}
+        experiment.summary.update(summary | counts)
+        rows = read_predictions(run.folder)
         table = wandb.Table(columns=[*(rows[0] if rows else ())], data=[list(row.values()) for row in rows])
         experiment.log({"predictions": table})
+        if settings.wandb.log_model:
+            model = wandb.Artifact(
+                f"{saved}-{experiment.id}", "model", metadata={**summary, **swept_here(run)}
+            )
+            model.add_dir(str(run.folder / saved), policy="immutable")  # nobody changes it: no copy is needed
+            experiment.log_artifact(model)
+
+
+def log_report(settings: WandbSettings, sweep: str, report: Path) -> None:
+    """A sweep's report as a small run of its group: the page to look at, and all files as an artifact.
+
+    Raises `UserError` where there is no account, or no connection.
+    """
+    import wandb
+
+    group = settings.group or sweep
+    name = hashlib.sha256(f"{group}/report".encode()).hexdigest()[:16]
+    with _start(
+        settings, group=group, job_type="report", name=f"report of {sweep}", id=name, dir=report.parent
+    ) as experiment:
+        experiment.log({"report": wandb.Html((report / PAGE).read_text(encoding="utf-8"), inject=False)})
+        files = wandb.Artifact(f"report-{name}", "report")
+        files.add_dir(str(report))
+        experiment.log_artifact(files)

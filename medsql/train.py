@@ -119,7 +119,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         test = write_predictions(run.folder, splits.test, predictions, facts)
         times = {"training": trained - started, "test": generated - trained}
         times |= {"scoring": time.perf_counter() - generated}
-        log_results(loggers, run.folder, validation | values_of(test))
+        log_results(loggers, settings.logger, run, saved, validation | values_of(test))
         run.finish(
             objective=validation[settings.objective],
             validation=validation,

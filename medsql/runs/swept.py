@@ -42,7 +42,7 @@ class Parameter:
         """Whether its values are spread over orders of magnitude."""
         if not self.numeric or min(self.numbers()) <= 0 or max(self.numbers()) / min(self.numbers()) < SPREAD:
             return False
-        if re.match(r"(tag|interval|range)\b", self.asked):
+        if re.match(r"(tag|interval|range|int|float)\b", self.asked):
             return bool(re.match(r"tag\([^(]*\blog\b", self.asked))
         # Values that somebody chose: is their middle that of factors, or that of distances?
         levels = self.levels

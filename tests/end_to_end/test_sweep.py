@@ -199,13 +199,13 @@ def test_an_unnamed_sweep_is_named_by_its_overrides(command, training, tmp_path)
     result = command("train", "-m", "lora.r=2,4", *training, "optim.max_steps=1")
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "multirun").iterdir()
-    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["lora.r=2", "lora.r=4"]
+    assert sorted(path.parent.name for path in folder.glob("*/run.json")) == ["lora.r=2", "lora.r=4"]
 
 
 def test_a_ready_made_sweep_needs_no_flag_and_no_path(command, training, tmp_path):
     result = command("train", "+sweeps=lora_rank", *training, "optim.max_steps=2", "validation.every_steps=2")
     assert result.returncode == 0, result.stderr
-    ran = {path.name for path in (tmp_path / "multirun" / "lora_rank").iterdir() if path.is_dir()}
+    ran = {path.parent.name for path in (tmp_path / "multirun" / "lora_rank").glob("*/run.json")}
     assert ran == {f"lora.r={r}" for r in (8, 16, 32)}
     elsewhere = command("train", "+sweeps=lora_rnk")
     assert elsewhere.returncode == 1 and "did you mean lora_rank?" in elsewhere.stderr
@@ -226,3 +226,24 @@ def test_the_command_that_a_comparison_ends_with_trains_the_best_again(command, 
     best = min(ranks, key=lambda each: each["objective"])
     assert record(folder)["fingerprint"] == best["fingerprint"]
     assert record(folder)["objective"] == pytest.approx(best["objective"])
+
+
+def test_a_study_is_reported_at_its_end_and_its_best_trial_is_trained_again(command, training, tmp_path):
+    # The ready-made sweep chooses an optimiser in its defaults: the command has to name it.
+    quick = ["optim.max_steps=2", "validation.every_steps=1", "hydra.sweeper.n_trials=4"]
+    quick += ["objective=val/token_f1"]
+    result = command("train", "+sweeps=optuna", *training, *quick)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "to compare them again: python -m medsql.compare multirun/optuna\n" in result.stdout
+    sweep = tmp_path / "multirun" / "optuna"
+    page = (sweep / "report" / "report.html").read_text()
+    assert "What was swept" in page and "val/token_f1 of each trial: " in page
+    compared = command("compare", "multirun/optuna", "report=false").stdout
+    (again,) = [line for line in compared.splitlines() if line.startswith("python -m medsql.train ")]
+    assert "optim=adamw" in again and "sweeps" not in again
+    assert command("train", *shlex.split(again)[3:]).returncode == 0
+    (folder,) = (tmp_path / "outputs").iterdir()
+    trials = [record(sweep / f"trial-{number:04d}") for number in range(4)]
+    done = [trial for trial in trials if trial["state"] == "finished"]
+    best = max(trial["objective"] for trial in done)
+    assert record(folder)["fingerprint"] in {x["fingerprint"] for x in done if x["objective"] == best}

@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from end_to_end_tools import kill_when_training, record
@@ -37,18 +38,27 @@ def offline_runs(folder):
 
     runs = []
     for file in sorted(folder.rglob("run-*.wandb")):
-        run = {"id": file.stem.removeprefix("run-"), "config": {}, "summary": {}, "history": []}
+        run = {
+            "id": file.stem.removeprefix("run-"),
+            "config": {},
+            "summary": {},
+            "history": [],
+            "artifacts": {},
+        }
         for data in log_records(file.read_bytes()):
             part = wandb_internal_pb2.Record()
             part.ParseFromString(data)
             kind = part.WhichOneof("record_type")
             if kind == "run":
-                run |= {"group": part.run.run_group, "name": part.run.display_name}
+                run |= {"group": part.run.run_group, "name": part.run.display_name, "type": part.run.job_type}
                 run["config"] |= {item.key: json.loads(item.value_json) for item in part.run.config.update}
             elif kind == "summary":
                 run["summary"] |= values(part.summary.update)
             elif kind == "history":
                 run["history"].append(values(part.history.item))
+            elif kind == "artifact":
+                files = {entry.path: entry.local_path for entry in part.artifact.manifest.contents}
+                run["artifacts"][part.artifact.type] = files
             elif kind == "exit":
                 run["exit_code"] = part.exit.exit_code
         runs.append(run)
@@ -68,12 +78,18 @@ def test_each_job_of_a_sweep_is_a_run_of_its_group(command, training, tmp_path):
     options = [*training, *OFFLINE, "optim.max_steps=10", "optim.max_grad_norm=null"]
     result = command("train", "-m", "optim.lr=1e38,1e-3", "name=sweep", *options)
     assert result.returncode == 1
-    finished, failed = offline_runs(tmp_path)
+    assert "anonymous" not in result.stdout + result.stderr
+    finished, failed, report = sorted(offline_runs(tmp_path), key=lambda run: run["name"])
     assert failed["exit_code"] == 1
     assert finished["exit_code"] == 0
-    assert {failed["group"], finished["group"]} == {"sweep"}
+    assert {failed["group"], finished["group"], report["group"]} == {"sweep"}
+    assert [each["type"] for each in (failed, finished, report)] == ["train", "train", "report"]
+    assert (failed["summary"]["state"], finished["summary"]["state"]) == ("failed", "finished")
     assert failed["id"] != finished["id"]
     assert finished["name"] == "optim.lr=0.001"
+    assert {key: value for key, value in finished["config"].items() if key.startswith("swept/")} == {
+        "swept/optim.lr": 1e-3
+    }
     assert finished["config"]["optim.lr"] == 1e-3 and finished["config"]["lora.alpha"] == 32
     folder = tmp_path / "multirun" / "sweep" / "optim.lr=0.001"
     assert finished["summary"]["val/loss"] == pytest.approx(record(folder)["validation"]["val/loss"])
@@ -81,6 +97,28 @@ def test_each_job_of_a_sweep_is_a_run_of_its_group(command, training, tmp_path):
     assert any("val/exact_match" in row for row in finished["history"])
     assert any("predictions.path" in row for row in finished["history"])
     assert (folder / "metrics.csv").exists()
+    assert finished["summary"]["parameters/trainable"] == record(folder)["parameters"]["trainable"]
+
+
+def test_what_was_trained_and_the_sweeps_report_are_artifacts_that_a_sync_finds(command, training, tmp_path):
+    options = [*training, *OFFLINE, "optim.max_steps=4", "optim.lr=1e-3,1e-2", "name=sweep"]
+    result = command("train", "-m", *options)
+    assert result.returncode == 0, result.stderr
+    runs = {run["name"]: run for run in offline_runs(tmp_path)}
+    adapter = runs["optim.lr=0.001"]["artifacts"]["model"]
+    assert "adapter_model.safetensors" in adapter and not any("ckpt" in path for path in adapter)
+    report = runs["report of sweep"]
+    assert {"report.html", "runs.csv"} <= report["artifacts"]["report"].keys()
+    assert any("report.path" in row for row in report["history"]), "the page itself"
+    for run in runs.values():
+        assert all(Path(file).exists() for files in run["artifacts"].values() for file in files.values())
+
+
+def test_models_stay_at_home_where_that_is_wanted(command, training, tmp_path):
+    result = command("train", *training, *OFFLINE, "optim.max_steps=2", "logger.wandb.log_model=false")
+    assert result.returncode == 0, result.stderr
+    (run,) = offline_runs(tmp_path)
+    assert "model" not in run["artifacts"]
 
 
 def test_a_run_that_goes_on_is_the_same_run(start, command, training, tmp_path):
