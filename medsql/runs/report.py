@@ -6,66 +6,52 @@ What is said of them is collected here, in sections; `medsql.runs.pages` writes 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from medsql.errors import UserError
 from medsql.runs import plots, published
-from medsql.runs.differences import METHODS, Comparison, in_points, p_value
+from medsql.runs.differences import Comparison, in_points, p_value
 from medsql.runs.importances import importances
-from medsql.runs.labels import score_label, short, state_label
+from medsql.runs.labels import score_label, short
 from medsql.runs.numbers import most_frequent, numbers_of, share_of
 from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table
-from medsql.runs.plots import MOST_LINES, MOST_ROWS, Curve, Point
+from medsql.runs.plots import MOST_ROWS, Curve
 from medsql.runs.predictions import ERRORS, read_rows
 from medsql.runs.recorded import (
     Again,
     Recorded,
-    by_rows,
     counted,
-    differing_settings,
     ranked,
     read_curves,
-    remarks,
-    score_names,
     together,
     unlike,
+)
+from medsql.runs.score_sections import (
+    as_text,
+    differences_section,
+    drawn_runs,
+    evaluations_section,
+    groups_of,
+    left_out,
+    runs_section,
 )
 from medsql.runs.seeds import Configuration, SeedComparison
 from medsql.runs.sweep_sections import (
     OF_F1,
-    add_front,
     best_of_seeds,
     search_section,
     seeds_section,
     swept_section,
 )
 from medsql.runs.swept import swept
-from medsql.runs.table import decimals
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = 3
 """Examples shown of each pattern of errors."""
 
-LONGEST_ERROR = 120
-"""Characters of an error that a table has room for; the run's log has all of it."""
-
-MOST_BESIDE = 3
-"""Test scores that fit beside what else is told of a run."""
-
 PATTERNS = 8
 """Patterns of errors in a plot, at most."""
-
-INTERVALS = (
-    "Percent, with 95 % intervals in brackets: Wilson's of shares (exact match, logical form, execution, "
-    "validity), the percentile bootstrap's over rows of means (token overlap). They cover the choice of "
-    "rows, not that of seeds."
-)
-CASE = (
-    " Exact match ignores the case of values and logical form does not, so exact match can be the higher of "
-    "the two."
-)
 
 Curves = Mapping[str, tuple[list[int], list[float]]]
 
@@ -91,9 +77,9 @@ def make_report(
     shares = {} if unlike(runs) else importances(runs, parameters)
     sections = [
         _in_short(runs, comparisons, seeds, again),
-        _evaluations(scored),
-        _differences(comparisons),
-        _runs(runs),
+        evaluations_section(scored),
+        differences_section(comparisons),
+        runs_section(runs),
         seeds_section(seeds, over_seeds),
         swept_section(runs, parameters),
         search_section(runs, parameters, shares),
@@ -162,151 +148,8 @@ def _is(p: str) -> str:
     return f"<\u00a0{p[1:]}" if p.startswith("<") else f"=\u00a0{p}"
 
 
-def _evaluations(scored: Sequence[Recorded]) -> Section:
-    section, names = Section("Evaluations"), score_names(scored)
-    if not names:
-        return section
-    section.plots += [_score_plot(group, name) for name, group in _groups("scores", scored)]
-    rows = [
-        [each.label, each.split, _text(each.n), *[str(each.scores.get(name, "")) for name in names]]
-        for each in scored
-    ]
-    columns = ["scored", "split", "rows", *map(score_label, names)]
-    section.tables.append(Table(columns, rows, _method(names), words=2))
-    section.notes += [f"{remark}." for remark in remarks(scored)]
-    return section
-
-
-def _groups(name: str, records: Iterable[Recorded]) -> list[tuple[str, list[Recorded]]]:
-    """Those of the same rows, where there are several, and a plot's name for each group."""
-    groups = [group for group in by_rows(records) if len(group) > 1]
-    return [(f"{name}-{place}" if place > 1 else name, group) for place, group in enumerate(groups, 1)]
-
-
-def _method(names: Sequence[str]) -> str:
-    return INTERVALS + CASE * ({"exact_match", "logical_form"} <= set(names)) if names else ""
-
-
-def _score_plot(group: Sequence[Recorded], name: str) -> Plot:
-    shown = group[:MOST_ROWS]
-    names = [name for name in score_names(shown) if name not in OF_F1]
-    panels = {score_label(name): [each.scores.get(name) for each in shown] for name in names}
-    caption = f"Scores on the same {shown[0].n} {shown[0].split} rows, with 95 % intervals."
-    figure = plots.dots([each.label for each in shown], panels)
-    return Plot(name, figure, caption + _left_out(len(group) - len(shown), "the table has all"))
-
-
-def _differences(comparisons: Sequence[Comparison]) -> Section:
-    section = Section("Differences")
-    for comparison in comparisons:
-        first = f"difference from {comparison.first.label}"
-        section.tables.append(Table((first, "score", "points", "rows", "p"), comparison.rows(), words=2))
-    if section.tables:
-        section.texts += [
-            "Row by row on the same rows, in percentage points, with 95 % intervals: Newcombe's of "
-            "differences of shares, the paired bootstrap's of means.",
-            f"{METHODS}.",
-        ]
-    return section
-
-
-def _runs(runs: Sequence[Recorded]) -> Section:
-    section, names = Section("Runs"), score_names(runs)
-    if not runs:
-        return section
-    shown = _shown(runs)
-    section.plots += [_score_plot(group, name) for name, group in _groups("configurations", runs)]
-    for name, group in _groups("trade-off", runs):
-        section.plots += _trade_off(group, shown, name)
-    section.tables += _leaderboard(runs, names)
-    add_front(section, runs)
-    section.tables += _settings_that_differ(runs)
-    section.notes += [f"{remark}." for remark in remarks(runs)]
-    return section
-
-
-def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
-    """Where each run stands and what it cost; test scores in a table of their own where they are many."""
-    metrics = {run.metric for run in runs}
-    with_loss = metrics != {"val/loss"}
-    beside = list(names) if len(names) <= MOST_BESIDE else list(names[:1])
-    rows = [
-        [
-            run.label,
-            f"{state_label(run)}: {_cut(run.error)}" if run.error else state_label(run),
-            decimals(run.standing),
-            *([decimals(run.validation.get("val/loss"))] if with_loss else []),
-            *[str(run.scores.get(name, "")) for name in beside],
-            f"{run.parameters['trainable']:,}" if "trainable" in run.parameters else "",
-            decimals(run.minutes, 1),
-        ]
-        for run in runs
-    ]
-    objective = metrics.pop() if len(metrics) == 1 else ""
-    columns = ["run", "state", objective or "objective", *(["val/loss"] if with_loss else [])]
-    columns += [*[f"test {score_label(name)}" for name in beside], "trained weights", "minutes"]
-    method = "Best first, by the objective, which is a validation score. " * (not unlike(runs))
-    if any(run.state != "finished" and run.standing is not None for run in runs):
-        method += "Of a run that is not finished it is that of its last validation. "
-    method += "Minutes are those of training alone, and missing where a run was resumed. "
-    if beside == list(names):
-        return [Table(columns, rows, method + _method(names), words=2)]
-    scored = [run for run in runs if run.scores]
-    of_test = [[run.label, *[str(run.scores.get(name, "")) for name in names]] for run in scored]
-    return [
-        Table(columns, rows, method, words=2),
-        Table(["test scores", *map(score_label, names)], of_test, _method(names)),
-    ]
-
-
-def _cut(error: str) -> str:
-    return error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]}…"
-
-
-def _settings_that_differ(runs: Sequence[Recorded]) -> list[Table]:
-    differing = {key: [*map(_text, found)] for key, found in differing_settings(runs).items()}
-    names = [run.label for run in runs]
-    if len(differing) > len(names):  # a page has more room below than beside
-        return [Table(["settings that differ", *names], [[key, *found] for key, found in differing.items()])]
-    rows = [[name, *of_run] for name, of_run in zip(names, zip(*differing.values()))]
-    return [Table(["settings that differ", *differing], rows)] if differing else []
-
-
-def _shown(runs: Iterable[Recorded]) -> dict[Recorded, int]:
-    """Those that have a line or a marker of their own, and its place in `LINES`: the same in every plot."""
-    drawn = [run for run in runs if run.scores or (run.folder / "metrics.csv").exists()]
-    return {run: place for place, run in enumerate(drawn[:MOST_LINES])}
-
-
-def _trade_off(group: Sequence[Recorded], shown: Mapping[Recorded, int], name: str) -> list[Plot]:
-    """What scores cost in weights and time, where there is anything to choose from."""
-    score = score_names(group)[0]
-    costs: dict[str, Callable[[Recorded], float | None]] = {
-        "trained weights (log scale)": lambda run: run.parameters.get("trainable"),
-        "minutes of training": lambda run: run.minutes,
-    }
-    panels, left = {}, set()
-    for unit, cost in costs.items():
-        found = {run: value for run in group if score in run.scores and (value := cost(run))}
-        left |= found.keys() - shown.keys()
-        points = [
-            Point(run.label, shown[run], value, run.scores[score])
-            for run, value in found.items()
-            if run in shown
-        ]
-        if len({point.cost for point in points}) > 1:
-            panels[unit] = points
-    if not panels:
-        return []
-    figure = plots.trade_off(panels, f"test {score_label(score)}", logarithmic=[*costs][:1])
-    caption = f"What test {score_label(score)} costs, with 95 % intervals."
-    if len({run.machine for run in group}) > 1:
-        caption += " Not all of these runs had the same hardware: their minutes are not comparable."
-    return [Plot(name, figure, caption + _left_out(len(left), "the table has all"))]
-
-
 def _training(runs: Sequence[Recorded]) -> Section:
-    section, shown = Section("Training"), _shown(runs)
+    section, shown = Section("Training"), drawn_runs(runs)
     curves = {run: found for run in runs if (found := read_curves(run.folder / "metrics.csv"))}
     train, validation = (_column(curves, shown, name) for name in ("train/loss", "val/loss"))
 
@@ -355,7 +198,7 @@ def _beside_table_1(
         caption = (
             "The published report's Table 1 beside runs of the same checkpoint and label smoothing. A "
             "published step was of 8 rows, by its own row counts, and other data make other losses."
-        ) + _left_out(len(alike.keys() - shown.keys()))
+        ) + left_out(len(alike.keys() - shown.keys()))
         section.plots.append(Plot("published-loss", plots.published_losses(ours), caption))
     if others := [run.label for run in same if run not in alike]:
         section.notes.append(
@@ -368,7 +211,7 @@ def _errors(records: Sequence[Recorded]) -> Section:
     section, found = Section("Errors"), [record for record in records if record.patterns]
     if not found:
         return section
-    for name, group in _groups("errors", found):
+    for name, group in groups_of("errors", found):
         section.plots.append(_error_plot(group, name))
     headers = [f"{record.label}, of {record.wrong} wrong" for record in found]
     section.tables.append(
@@ -417,7 +260,7 @@ def _error_plot(group: Sequence[Recorded], name: str) -> Plot:
     )
     caption += " among each one's wrong predictions, in percent, with 95 % intervals."
     figure = plots.dots([record.label for record in shown], panels)
-    return Plot(name, figure, caption + _left_out(len(group) - len(shown), "the table has all"))
+    return Plot(name, figure, caption + left_out(len(group) - len(shown), "the table has all"))
 
 
 def _examples(record: Recorded) -> list[Examples]:
@@ -466,7 +309,7 @@ def _what_was_compared(records: Sequence[Recorded]) -> Section:
 
 
 def _data(record: Recorded) -> str:
-    source, split = (_text(record.settings.get(f"data.{key}")) for key in ("source", "split"))
+    source, split = (as_text(record.settings.get(f"data.{key}")) for key in ("source", "split"))
     return f"{source} (split {split})" if split else source
 
 
@@ -498,15 +341,3 @@ def _doubts(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, str]]:
             yield record, f"the model asked for did not load, {record.checkpoint} took its place"
         if record.trained_on:
             yield record, "may have been scored on rows trained on: the data changed in between"
-
-
-def _left_out(count: int, where: str = "") -> str:
-    if not count:
-        return ""
-    return f" {count} more {'is' if count == 1 else 'are'} left out here{'; ' * bool(where)}{where}."
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

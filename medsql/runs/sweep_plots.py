@@ -231,11 +231,19 @@ def _heights(axis: Axis, values: Sequence[float]) -> list[float]:
 def ticks_of(values: Sequence[float], logarithmic: bool = False, most: int = 6) -> dict[float, str]:
     """The places to be named: every value where they are few, else round ones between their ends."""
     found = sorted(set(values))
+    low, high = found[0], found[-1]
     if len(found) > most:
         locator = LogLocator(subs=(1, 3)) if logarithmic else MaxNLocator(4)
-        low, high = found[0], found[-1]
         found = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
-    return {float(value): f"{value:.4g}" for value in found}
+    named: dict[float, str] = {}
+    last = 0.0
+    for value in found:
+        place = log10(value) if logarithmic else value
+        span = log10(high / low) if logarithmic else high - low
+        if not named or place - last >= 0.09 * span:  # names of closer ones would overlap
+            named[float(value)] = f"{value:.{3 if abs(value) < 1000 else 6}g}"
+            last = place
+    return named
 
 
 @matplotlib.rc_context(STYLE)

@@ -194,7 +194,9 @@ def pareto_front(runs: Sequence[Recorded]) -> list[Recorded]:
     if unlike(runs) or len({run.parameters["trainable"] for run in done}) < 2:
         return []
     front: list[Recorded] = []
-    for run in done:  # best first: each that is cheaper than all better ones
+    falls = 1 if lower_is_better(done[0]) else -1
+    # Best first, and of equals the cheapest: on the front is each that is cheaper than all before it.
+    for run in sorted(done, key=lambda run: (falls * (run.standing or 0.0), run.parameters["trainable"])):
         if not front or run.parameters["trainable"] < front[-1].parameters["trainable"]:
             front.append(run)
     return front[::-1]

@@ -138,3 +138,9 @@ def test_runs_of_the_same_size_have_no_front(tmp_path):
         job(tmp_path / f"{i}", {"optim.lr": 1 / (i + 1)}, 0.5)
     assert pareto_front(runs_of(tmp_path)) == []
     assert all(plot.name != "pareto" for plot in sections_of(tmp_path)["Runs"].plots)
+
+
+def test_of_equal_runs_the_smaller_one_is_on_the_front(tmp_path):
+    for rank, value in ((8, 0.5), (4, 0.5), (16, 0.5)):
+        job(tmp_path / f"lora.r={rank}", {"lora.r": rank}, value)
+    assert [run.label for run in pareto_front(runs_of(tmp_path))] == ["lora.r=4"]

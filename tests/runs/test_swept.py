@@ -148,6 +148,11 @@ def test_few_values_are_named_and_many_give_way_to_round_ones():
     assert list(ticks_of(many, logarithmic=True).values()) == ["0.0001", "0.0003", "0.001", "0.003"]
 
 
+def test_names_that_would_overlap_are_left_out():
+    assert list(ticks_of([0.0001, 0.000101, 0.0072]).values()) == ["0.0001", "0.0072"]
+    assert list(ticks_of([6, 6.1, 32], logarithmic=True).values()) == ["6", "32"]
+
+
 def test_runs_that_differ_in_nothing_were_not_swept(tmp_path):
     for place in range(3):
         job(tmp_path / f"{place}", {"seed": place}, 0.5)
