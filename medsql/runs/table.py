@@ -53,7 +53,7 @@ def _print_runs(runs: Sequence[Recorded]) -> None:
     _print_remarks(runs)
     for run in runs:
         if run.error:
-            print(f"{run.label} failed: {run.error}")
+            print(f"{run.label}: failed, {run.error}")
     print(f"{counted(len(runs), 'run')} in {short(common_parent([run.folder for run in runs]))}")
 
 

@@ -68,7 +68,7 @@ def test_a_pruned_run_is_no_doubt_and_a_failed_one_is(tmp_path):
 def test_why_a_run_failed_stands_below_the_table(tmp_path, capsys):
     print_records(runs_of(search(tmp_path)))
     printed = capsys.readouterr().out
-    assert "trial-0003 failed: OutOfMemoryError: no memory" in printed
+    assert "trial-0003: failed, OutOfMemoryError: no memory" in printed
     assert "pruned at 40 of 100" in printed
 
 
