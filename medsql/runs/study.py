@@ -32,8 +32,10 @@ from medsql.runs.leases import METADATA, Leases
 
 log = logging.getLogger(__name__)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-# `add_trial`, which 2.10 calls so and 4 no longer does.
+# `add_trial`, which 2.10 calls experimental, and the distributions of hydra-optuna-sweeper, which came before
+# those of 3 and 4.
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"optuna\.")
 
 POLL = 2.0
 """Seconds between looks at what other workers have come to."""
@@ -224,9 +226,11 @@ class SharedStudy:
 
     def _job(self, number: int, note: str) -> Job:
         """The trial with all its parameters, the missing ones sampled; none is where it was interrupted."""
+        study = self.address.load(self._sampler(number))
+        trial = _trial(study, number)  # samples what its sampler samples together
         for place, (name, distribution) in enumerate(self.space.items(), 1):
-            study = self.address.load(self._sampler(number, place))
-            _trial(study, number)._suggest(name, distribution)
+            study.sampler = self._sampler(number, place)
+            trial._suggest(name, distribution)
         self._at_work.add(number)
         return Job(number, self.trial(number).params, note)
 

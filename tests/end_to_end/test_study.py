@@ -1,0 +1,96 @@
+"""`hydra/sweeper=study`: a search as its users see it."""
+
+import pytest
+from end_to_end_tools import record
+from omegaconf import OmegaConf
+
+from medsql.runs.study import Address
+
+STUDY = ["-m", "hydra/sweeper=study", "hydra.sweeper.sampler.seed=1", "name=search"]
+RATE = "optim.lr=tag(log,interval(1e-4,1e-1))"
+
+
+def trials(tmp_path):
+    return Address(f"sqlite:///{tmp_path / 'multirun' / 'search' / 'study.db'}", "search").load().trials
+
+
+def test_scores_of_jobs_in_other_processes_prune_and_a_larger_total_goes_on(command, training, tmp_path):
+    # What is asked for learns, and what is sampled cannot: all of that is pruned.
+    prune = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2"]
+    enqueue = "hydra.sweeper.enqueue=[{optim.lr:0.05},{optim.lr:0.04}]"
+    search = [*STUDY, *prune, enqueue, "optim.lr=tag(log,interval(1e-7,1e-6))", *training]
+    aside = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2"]
+    result = command("train", *search, *aside, "hydra.sweeper.n_trials=4")
+    assert result.returncode == 0, result.stdout + result.stderr
+    sweep = tmp_path / "multirun" / "search"
+    states = [record(sweep / f"trial-{number:04d}")["state"] for number in range(4)]
+    assert states == ["finished", "finished", "pruned", "pruned"]
+    pruned = record(sweep / "trial-0002")
+    assert pruned["trial"] == 2 and pruned["pruned_at_step"] < 60
+    assert pruned["objective"] == pruned["validation"]["val/loss"]
+    assert [trial.state.name for trial in trials(tmp_path)] == ["COMPLETE", "COMPLETE", "PRUNED", "PRUNED"]
+    assert trials(tmp_path)[2].value == pruned["objective"]
+    assert "Traceback" not in (sweep / "trial-0002" / "train.log").read_text()
+
+    result = command("train", *search, "hydra.sweeper.n_trials=5")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [trial.number for trial in trials(tmp_path)] == [0, 1, 2, 3, 4]
+    assert record(sweep / "trial-0002") == pruned
+    best = OmegaConf.load(sweep / "optimization_results.yaml")
+    assert best.best_params["optim.lr"] in (0.05, 0.04)
+
+
+def test_a_failed_trial_is_tried_again_and_does_not_end_the_search(command, training, tmp_path):
+    wild = ["hydra.sweeper.enqueue=[{optim.lr:1e38}]", "optim.max_grad_norm=null", "optim.max_steps=10"]
+    result = command("train", *STUDY, RATE, *training, *wild, "hydra.sweeper.n_trials=3")
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("medsql: 1 of 4 trials failed: 1 (TrainingError: ") and "step" in last
+    states = [trial.state.name for trial in trials(tmp_path)]
+    assert states == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert trials(tmp_path)[1].user_attrs["retries"] == 0
+
+
+def test_a_search_of_which_too_much_fails_gives_up(command, training, tmp_path):
+    wild = ["optim.lr=tag(log,interval(1e37,1e38))", "optim.max_grad_norm=null", "optim.max_steps=10"]
+    result = command("train", *STUDY, *wild, *training[:-5], "objective=val/loss", "hydra.sweeper.retries=0")
+    assert result.returncode == 1
+    assert len(trials(tmp_path)) == 2
+
+
+def test_two_objectives_have_a_front_and_no_pruning(command, training, tmp_path):
+    result = command(
+        "train", *STUDY, "lora.r=1,4", *training, "optim.max_steps=10", "cost=parameters",
+        "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=4",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "does not prune" in result.stdout
+    sweep = tmp_path / "multirun" / "search"
+    weights = {record(sweep / f"trial-{trial.number:04d}")["parameters"]["trainable"]: trial.values[1]
+               for trial in trials(tmp_path)}  # fmt: skip
+    assert all(found == told for found, told in weights.items())
+    front = OmegaConf.load(sweep / "optimization_results.yaml").solutions
+    assert 1 <= len(front) <= 4 and min(weights) in [
+        values[1] for values in (each["values"] for each in front)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["lora.r=8"], "has nothing to search"),
+        (["lora.r=8,16", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
+        (["lora.r=8,16", "hydra.sweeper.enqueue=[{lora.alpha:8}]"], "sets lora.alpha, which is not searched"),
+        (["lora.r=8,16", "hydra.sweeper.enqueue=[{lora.r:12}]"], "lora.r=12 is none of [8, 16]"),
+        (["lora.rr=8,16"], "there is no setting lora.rr; did you mean lora.r?"),
+        (["lora.r=0,16"], "lora.r=0: must be at least 1"),
+        (["lora.r=8,16", "hydra/sweeper/sampler=grid"], "hydra/sweeper=grid runs every combination"),
+        (["lora.r=8,16", "hydra.sweeper.storage=mysql://x/y"], "hydra.sweeper.storage=mysql://x/y: "),
+    ],
+)
+def test_a_search_that_means_nothing_is_refused_in_one_line(typed, said, command, tmp_path):
+    result = command("train", *STUDY, *typed)
+    assert result.returncode == 1
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("medsql: ") and said in lines[0], result.stderr
+    assert not list(tmp_path.glob("multirun/*/trial-*"))
