@@ -20,6 +20,11 @@ logging.getLogger("sqlglot").setLevel(logging.CRITICAL)  # of a query that a mod
 Node = Any
 """A node of sqlglot's tree: its classes share a base since version 30, `Expr`, and another before."""
 
+MOST_JOINS = 10
+"""Twice what five tables can need. Each further join without its ON doubles the time of sqlglot's parser,
+and a model that repeats itself writes dozens."""
+
+_JOIN = re.compile(r"\bJOIN\b", re.IGNORECASE)
 _QUERY = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 _NO_SQL = re.compile(r"syntax error|incomplete input|unrecognized token|null character")
 _CUT_SHORT = re.compile(r"incomplete input|unrecognized token: \"['\"`\[]")
@@ -31,7 +36,7 @@ def parse_query(sql: str) -> exp.Query | None:
 
     Double-quoted literals are literals there, and every column stands behind its table's name, where
     there is one SELECT that joins no table with itself. What SQLite would reject as syntax does not parse,
-    nor does what is longer than `LONGEST_SQL`.
+    nor does what is longer than `LONGEST_SQL` or has more than `MOST_JOINS` joins.
     """
     try:
         query = _parsed(to_sqlite(sql))
@@ -46,7 +51,7 @@ def is_cut_short(sql: str) -> bool:
 
 
 def _parsed(sql: str) -> exp.Query | None:
-    if len(sql) > LONGEST_SQL or not _QUERY.match(sql):
+    if len(sql) > LONGEST_SQL or len(_JOIN.findall(sql)) > MOST_JOINS or not _QUERY.match(sql):
         return None
     statements = [statement for statement in parse(sql, read="sqlite") if statement is not None]
     if len(statements) != 1 or not isinstance(statements[0], exp.Query) or not _is_sqlite(sql):

@@ -189,6 +189,13 @@ def test_a_statement_that_is_no_query_is_not_even_parsed(caplog: pytest.LogCaptu
     assert caplog.text == ""  # sqlglot logs what it has no grammar for
 
 
+@pytest.mark.timeout(20)  # two to the hundredth steps otherwise
+def test_a_join_that_a_model_repeats_without_end_has_no_form_and_takes_no_time() -> None:
+    assert normal_form("SELECT * FROM LAB" + " INNER JOIN LAB" * 100) is None
+    joins = " INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID" * 4
+    assert normal_form(f"SELECT * FROM DEMOGRAPHIC{joins}") is not None
+
+
 def test_long_chains_of_conditions_have_a_form() -> None:
     conditions = [f"LAB.A = {number}" for number in range(600)]
     one, other = (f"{LAB}{' OR '.join(order)}" for order in (conditions, conditions[::-1]))
