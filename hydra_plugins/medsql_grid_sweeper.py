@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from medsql.composition import checked_settings, folder_name, quoted
 from medsql.errors import UserError
+from medsql.files import write_text
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RunBusy, check_folder
 from medsql.runs.table import print_folders
@@ -67,7 +68,7 @@ class GridSweeper(BasicSweeper):
         self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         self._check(jobs, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         returns: list[JobReturn] = []
         size = self.max_batch_size or len(jobs)
         try:

@@ -74,7 +74,13 @@ class Worker:
 
     def submit(self, function: Callable[..., JobReturn], *arguments: Any) -> Future[JobReturn]:
         """Call `function` in the process."""
-        future: Future[JobReturn] = self._pool.submit(function, *arguments)
+        from joblib.externals.loky import BrokenProcessPool
+
+        try:
+            future: Future[JobReturn] = self._pool.submit(function, *arguments)
+        except BrokenProcessPool:  # the process died while it had nothing to do
+            self._pool = self._open()
+            future = self._pool.submit(function, *arguments)
         return future
 
     def how_it_was_lost(self, error: BaseException) -> str | None:
@@ -253,7 +259,9 @@ def _enter_worker(command: int) -> None:
 def _leave_with(command: int) -> None:
     while os.getppid() == command:
         time.sleep(0.2)
-    os.kill(os.getpid(), signal.SIGTERM)
+    while True:  # a job may have been between two things that listen
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
 
 
 def _run_job(number: int, overrides: Sequence[str], *shared: Any) -> JobReturn:

@@ -28,7 +28,7 @@ from medsql.composition import checked_settings, quoted, study_address
 from medsql.config import SettingsError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
-from medsql.runs.folder import RECORD, RunBusy, RunPruned
+from medsql.runs.folder import RECORD, RunBusy, RunConflict, RunPruned, is_locked
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
 
@@ -170,11 +170,19 @@ class StudySweeper(Sweeper):
         address = Address(*study_address(self.config.hydra))
         leases = Leases(open_storage(address.storage).engine, address.study, folder, self.options.grace)
         total, retries = self.options.n_trials, self.options.retries
-        study = SharedStudy(address, leases, space, self._sampler, total, retries)
+        study = SharedStudy(
+            address,
+            leases,
+            space,
+            self._sampler,
+            total,
+            retries,
+            is_running=lambda number: is_locked(folder / trial_folder(number)),
+        )
         with leases:
-            meaning = _meaning(settings, swept, directions)
+            meaning = self._meaning(settings, swept, directions)
             study.prepare(directions, meaning, self.options.enqueue, self._seed())
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+            write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
             try:
                 self._run(study)
             finally:  # also where a launcher gives up, or the sweep is stopped
@@ -202,19 +210,38 @@ class StudySweeper(Sweeper):
 
     def _check(self, space: "dict[str, BaseDistribution]") -> Any:
         """Compose what all trials share, and one trial. Returns the former's settings; raises `UserError`."""
+        if len(self.options.enqueue) > self.options.n_trials:
+            raise SettingsError(
+                f"hydra.sweeper.n_trials={self.options.n_trials}: hydra.sweeper.enqueue alone has "
+                f"{len(self.options.enqueue)} trials"
+            )
         for params in self.options.enqueue:
             for key, value in params.items():
-                if key not in space:
-                    raise SettingsError(f"hydra.sweeper.enqueue sets {key}, which is not searched")
-                choices = getattr(space[key], "choices", None)
-                if choices is not None and value not in choices:
-                    raise SettingsError(f"hydra.sweeper.enqueue: {key}={value} is none of {list(choices)}")
+                _check_enqueued(key, value, space)
         loader = self.hydra_context.config_loader
         some = [f"{key}={_some(distribution)}" for key, distribution in space.items()]
         for overrides in ([*self.fixed, *some], self.fixed):
             config = loader.load_sweep_config(self.config, overrides)
             settings = checked_settings(config, config.hydra)
         return settings
+
+    def _meaning(
+        self, settings: Any, swept: dict[str, Override], directions: Sequence[str]
+    ) -> dict[str, Any]:
+        """What must be the same where a study goes on: flat, for a message that names what differs."""
+
+        def is_swept(key: str) -> bool:
+            return any(key == name or key.startswith(f"{name}.") for name in swept)
+
+        shared = {key: value for key, value in identity(settings).items() if not is_swept(key)}
+        # Of a group that is searched each trial has another option, and these keys on top of it.
+        typed = dict(text.split("=", 1) for text in self.fixed if is_swept(text.split("=", 1)[0]))
+        space = {f"search of {key}": _value(override) for key, override in swept.items()}
+        search = {
+            "hydra.sweeper.enqueue": OmegaConf.to_container(self.config.hydra.sweeper.enqueue),
+            "hydra.sweeper.sampler": OmegaConf.to_container(self.config.hydra.sweeper.sampler),
+        }
+        return {"direction": ", ".join(directions)} | space | search | shared | typed
 
     def _seed(self) -> int:
         """The sampler's, or where it has none a random one, which the study then keeps."""
@@ -281,15 +308,16 @@ def _some(distribution: Any) -> Any:
     return distribution.choices[0] if hasattr(distribution, "choices") else distribution.low
 
 
-def _meaning(settings: Any, swept: dict[str, Override], directions: Sequence[str]) -> dict[str, Any]:
-    """What must be the same where a study goes on: flat, for a message that names what differs."""
-    shared = {
-        key: value
-        for key, value in identity(settings).items()
-        if not any(key == name or key.startswith(f"{name}.") for name in swept)
-    }
-    space = {f"search of {key}": _value(override) for key, override in swept.items()}
-    return {"direction": ", ".join(directions)} | space | shared
+def _check_enqueued(key: str, value: Any, space: "dict[str, BaseDistribution]") -> None:
+    """Raises `SettingsError` for a value that the search could not come to: Optuna would sample another."""
+    if key not in space:
+        raise SettingsError(f"hydra.sweeper.enqueue sets {key}, which is not searched")
+    try:
+        known = space[key]._contains(space[key].to_internal_repr(value))
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise SettingsError(f"hydra.sweeper.enqueue: {key}={value} is not in the search, {space[key]}")
 
 
 def _value(override: Override) -> str:
@@ -304,6 +332,8 @@ def _settle(study: "SharedStudy", job: "Job", result: JobReturn) -> None:
         study.complete(job.number, value if isinstance(value, Sequence) else [value])
     elif isinstance(value, RunPruned):
         study.prune(job.number)
+    elif isinstance(value, RunConflict):  # the folder is another search's: no trial could go on
+        raise value
     elif isinstance(value, RunBusy):  # left behind by a sweep that was killed; it will end by itself
         log.info("trial %d: is being run by another process, its result is waited for", job.number)
         study.leave(job.number)

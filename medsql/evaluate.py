@@ -10,7 +10,6 @@ from pathlib import Path
 from medsql.composition import unnamed
 from medsql.config import EvalSettings, EvaluateSettings, SettingsError, TrainSettings
 from medsql.door import door
-from medsql.errors import UserError
 from medsql.runs.collect import base_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
@@ -54,8 +53,8 @@ def score_baseline(settings: TrainSettings, parent: Path) -> None:
                 evaluate(zero_shot, run)
     except RunBusy:
         log.info("%s: the baseline is being scored in another process", folder)
-    except UserError as error:
-        log.warning("the baseline is not scored: %s", error)
+    except Exception as error:  # whatever it is, out of memory included, it is not what was asked for
+        log.warning("the baseline is not scored: %s: %s", type(error).__name__, error)
 
 
 def evaluate(settings: EvaluateSettings, run: Run) -> None:

@@ -164,6 +164,17 @@ class Checkpoints(pl.Callback):
         self.validations = {step: self.validations[step] for step in best}
         self._save(trainer)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop, where that was asked in the last validation."""
+        self._stop_if_asked(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """A stop that was asked for just before something else ended training, as a pruner may."""
+        while self._signals:
+            self._hand_over(self._signals.pop(0), trainer.global_step)
+
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
         if self._signals:
             self._save(trainer)

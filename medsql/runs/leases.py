@@ -9,6 +9,7 @@ and after `grace` seconds of silence otherwise.
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import threading
 import time
@@ -86,7 +87,7 @@ class Leases:
         with self.engine.begin() as connection:
             connection.execute(delete(TABLE).where(self._mine()))
         self._lock.release()
-        self._remove(self.worker)
+        shutil.rmtree(self._home(self.worker), ignore_errors=True)  # somebody may just look at its lock
 
     def take(self, key: str) -> bool:
         """Whether this worker holds the key from now on, or did already; False where another one does."""
@@ -98,6 +99,12 @@ class Leases:
         if row.worker == self.worker:
             return True
         return not self._lives(row) and self._take_over(row)
+
+    def holds(self, key: str) -> bool:
+        """Whether this worker has the key still: one that was silent for too long has lost it."""
+        with self.engine.begin() as connection:
+            row = connection.execute(select(TABLE.c.worker).where(self._is(key))).first()
+        return row is not None and bool(row.worker == self.worker)
 
     def release(self, key: str) -> None:
         """Give one key back."""
@@ -154,7 +161,3 @@ class Leases:
 
     def _home(self, worker: str) -> Path:
         return self.folder / worker
-
-    def _remove(self, worker: str) -> None:
-        (self._home(worker) / ".lock").unlink(missing_ok=True)
-        self._home(worker).rmdir()

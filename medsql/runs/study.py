@@ -18,11 +18,11 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, NopPruner
+from optuna.exceptions import StorageInternalError
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from medsql.errors import UserError
@@ -43,8 +43,9 @@ POLL = 2.0
 MEANING, SEED = "medsql_meaning", "medsql_seed"
 """What a study was begun with, among its attributes: what may not change, and its sampler's seed."""
 
-ENQUEUED, RETRIES = "enqueued", "retries"
-"""Attributes of trials: that one was asked for and not sampled, and the number of the one it repeats."""
+ENQUEUED, RETRIES, ANSWER = "enqueued", "retries", "answer"
+"""Attributes of trials: that one was asked for and not sampled; the number of the one it repeats; the last
+step that a pruner was asked about, and what it said."""
 
 FIXED = "fixed_params"
 """Where Optuna itself, 2.10 and 4 alike, keeps the parameters of a trial that is still to start."""
@@ -76,17 +77,16 @@ def open_storage(url: str) -> RDBStorage:
         except (SQLAlchemyError, ImportError, RuntimeError) as error:
             # Two workers that begin at once both make the tables, and one comes second.
             if last or not re.search("already exists|duplicate|unique", str(error), re.IGNORECASE):
-                raise UserError(f"hydra.sweeper.storage={_shown(url)}: {_first_line(error)}") from error
+                raise UserError(
+                    f"hydra.sweeper.storage={_shown(url)}: {_shown(_first_line(error))}"
+                ) from error
         time.sleep(0.5)
     raise AssertionError("the last attempt returns or raises")
 
 
 def _shown(url: str) -> str:
     """The URL without its password."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url
+    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", url)
 
 
 def _first_line(error: Exception) -> str:
@@ -108,7 +108,8 @@ class SharedStudy:
 
     `sampler` makes a sampler from a seed, so that what is sampled depends on the seed, the trial's
     number and the trials before, and not on how often the search was interrupted. `n_trials` is the
-    total over all workers and commands; a trial that repeats a failed one is not counted.
+    total over all workers and commands; a trial that repeats a failed one is not counted. `is_running` says
+    of a trial that nobody holds whether a process that lost its command runs it still.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class SharedStudy:
         sampler: Callable[[int], BaseSampler],
         n_trials: int,
         retries: int,
+        is_running: Callable[[int], bool] = lambda number: False,
     ) -> None:
         self.address = address
         self.leases = leases
@@ -126,6 +128,7 @@ class SharedStudy:
         self.sampler = sampler
         self.n_trials = n_trials
         self.retries = retries
+        self.is_running = is_running
         self._at_work: set[int] = set()  # trials that `next` gave and that have not ended
         self._later: dict[int, float] = {}
         self._seed = 0
@@ -145,12 +148,7 @@ class SharedStudy:
         depend on: the search space, the directions, the configuration that all trials share.
         """
         with self.leases.alone():
-            study = optuna.create_study(
-                study_name=self.address.study,
-                storage=open_storage(self.address.storage),
-                directions=list(directions),
-                load_if_exists=True,
-            )
+            study = self._found_or_made(directions)
             self._check(study, meaning)
             if SEED not in study.user_attrs:  # whoever began died before this; nobody has asked yet
                 for params in enqueued[len(study.get_trials(deepcopy=False)) :]:
@@ -158,6 +156,16 @@ class SharedStudy:
                 study.set_user_attr(MEANING, meaning)
                 study.set_user_attr(SEED, seed)
             self._seed = study.user_attrs[SEED]
+
+    def _found_or_made(self, directions: Sequence[str]) -> optuna.Study:
+        try:
+            return self.address.load()
+        except KeyError:
+            return optuna.create_study(
+                study_name=self.address.study,
+                storage=open_storage(self.address.storage),
+                directions=list(directions),
+            )
 
     def _check(self, study: optuna.Study, meaning: dict[str, Any]) -> None:
         recorded = study.user_attrs.get(MEANING, meaning)
@@ -193,7 +201,9 @@ class SharedStudy:
         for trial in trials:
             free = trial.state == TrialState.RUNNING and trial.number not in self._at_work
             waits = time.monotonic() < self._later.get(trial.number, 0)
-            if free and not waits and len(jobs) < most and self.leases.take(_key(trial.number)):
+            if not free or waits or len(jobs) == most or self.is_running(trial.number):
+                continue
+            if self.leases.take(_key(trial.number)):
                 jobs.append(self._job(trial.number, "interrupted, goes on"))
         return jobs
 
@@ -252,19 +262,27 @@ class SharedStudy:
 
     def fail(self, number: int, why: str) -> None:
         """Record that a trial has no result."""
-        _trial(self.address.load(), number).set_user_attr("error", why)
-        self._tell(number, None, TrialState.FAIL)
+        self._tell(number, None, TrialState.FAIL, {"error": why})
 
     def leave(self, number: int) -> None:
         """Give a trial back that a process without a lease is at work on; it is looked at again later."""
         self._later[number] = time.monotonic() + POLL
         self._release(number)
 
-    def _tell(self, number: int, values: list[float] | None, state: TrialState) -> None:
-        if self.trial(number).state.is_finished():
-            log.warning("trial %d was taken over and finished elsewhere: its result here is not used", number)
+    def _tell(
+        self,
+        number: int,
+        values: list[float] | None,
+        state: TrialState,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not self.leases.holds(_key(number)) or self.trial(number).state.is_finished():
+            log.warning("trial %d was taken over by another worker: its result here is not used", number)
         else:
-            self.address.load().tell(number, values, state)
+            study = self.address.load()
+            for key, value in (attributes or {}).items():
+                _trial(study, number).set_user_attr(key, value)
+            study.tell(number, values, state)
         self._release(number)
 
     def _release(self, number: int) -> None:
@@ -295,9 +313,11 @@ class SharedStudy:
         return self.trials[number]
 
     def failed(self) -> list[FrozenTrial]:
-        """Those that failed and were not repeated."""
-        repeated = {trial.user_attrs.get(RETRIES) for trial in self.trials}
-        return [t for t in self.trials if t.state == TrialState.FAIL and t.number not in repeated]
+        """Those that failed for good: that were not repeated, and will not be."""
+        trials = self.trials
+        repeated = {trial.user_attrs.get(RETRIES) for trial in trials}
+        failed = [t for t in trials if t.state == TrialState.FAIL and t.number not in repeated]
+        return [trial for trial in failed if _attempts(trial, trials) > self.retries]
 
 
 @dataclass(frozen=True)
@@ -312,21 +332,28 @@ class Reporter:
     pruner: BasePruner
 
     def __call__(self, step: int, value: float) -> bool:
-        """Report a validation's `value`; True where the trial should end. Asked-for trials never should."""
+        """Report a validation's `value`; True where the trial should end. Asked-for trials never should.
+
+        A validation that is repeated after an interruption gets the answer that it got before: Optuna's
+        pruners may take it as another step. Where a trial began anew, its earlier steps end nothing.
+        """
         try:
             study = self.address.load(pruner=self.pruner)
             trial, known = _trial(study, self.number), study.trials[self.number].intermediate_values
-            if step not in known:  # as it is where the run was interrupted just then
+            answered, answer = trial.user_attrs.get(ANSWER, (None, False))
+            if answered == step:
+                return bool(answer)
+            if step not in known:
                 trial.report(value, step)
-            return ENQUEUED not in trial.user_attrs and trial.should_prune()
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if ENQUEUED in trial.user_attrs or step < max(known, default=step):
+                return False
+            answer = bool(trial.should_prune())  # NumPy's, of some pruners
+            trial.set_user_attr(ANSWER, (step, answer))
+            return answer
+        except (SQLAlchemyError, StorageInternalError, UserError, KeyError, RuntimeError) as error:
+            # The last: another worker took the trial over and has finished it.
             log.warning("step %d was not reported to the study: %s", step, _first_line(error))
             return False
-
-    @property
-    def prunes(self) -> bool:
-        """Whether it can come to that at all."""
-        return not isinstance(self.pruner, NopPruner)
 
 
 def _trial(study: optuna.Study, number: int) -> Trial:

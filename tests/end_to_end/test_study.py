@@ -7,7 +7,6 @@ from omegaconf import OmegaConf
 from medsql.runs.study import Address
 
 STUDY = ["-m", "hydra/sweeper=study", "hydra.sweeper.sampler.seed=1", "name=search"]
-RATE = "optim.lr=tag(log,interval(1e-4,1e-1))"
 
 
 def trials(tmp_path):
@@ -15,10 +14,10 @@ def trials(tmp_path):
 
 
 def test_scores_of_jobs_in_other_processes_prune_and_a_larger_total_goes_on(command, training, tmp_path):
-    # What is asked for learns, and what is sampled cannot: all of that is pruned.
+    # What is asked for learns, and what this seed samples hardly: that is pruned.
     prune = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2"]
     enqueue = "hydra.sweeper.enqueue=[{optim.lr:0.05},{optim.lr:0.04}]"
-    search = [*STUDY, *prune, enqueue, "optim.lr=tag(log,interval(1e-7,1e-6))", *training]
+    search = [*STUDY, *prune, enqueue, "optim.lr=tag(log,interval(1e-8,0.05))", *training]
     aside = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2"]
     result = command("train", *search, *aside, "hydra.sweeper.n_trials=4")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -41,14 +40,15 @@ def test_scores_of_jobs_in_other_processes_prune_and_a_larger_total_goes_on(comm
 
 
 def test_a_failed_trial_is_tried_again_and_does_not_end_the_search(command, training, tmp_path):
-    wild = ["hydra.sweeper.enqueue=[{optim.lr:1e38}]", "optim.max_grad_norm=null", "optim.max_steps=10"]
-    result = command("train", *STUDY, RATE, *training, *wild, "hydra.sweeper.n_trials=3")
+    asked = "hydra.sweeper.enqueue=[{optim.lr:1e38},{optim.lr:1e-3},{optim.lr:1e-3}]"
+    wild = ["optim.lr=1e38,1e-3", asked, "optim.max_grad_norm=null", "optim.max_steps=10"]
+    result = command("train", *STUDY, *training, *wild, "hydra.sweeper.n_trials=3")
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("medsql: 1 of 4 trials failed: 1 (TrainingError: ") and "step" in last
+    assert last.startswith("medsql: 1 of 4 trials failed: 3 (TrainingError: ") and "step" in last
     states = [trial.state.name for trial in trials(tmp_path)]
-    assert states == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
-    assert trials(tmp_path)[1].user_attrs["retries"] == 0
+    assert states == ["FAIL", "COMPLETE", "COMPLETE", "FAIL"]
+    assert trials(tmp_path)[3].user_attrs["retries"] == 0
 
 
 def test_a_search_of_which_too_much_fails_gives_up(command, training, tmp_path):
@@ -75,13 +75,39 @@ def test_two_objectives_have_a_front_and_no_pruning(command, training, tmp_path)
     ]
 
 
+def test_another_objective_or_another_key_below_what_is_searched_is_refused(command, training, tmp_path):
+    search = [*STUDY, "lora=attention,qv", *training, "optim.max_steps=5", "hydra.sweeper.n_trials=1"]
+    assert command("train", *search).returncode == 0
+    for typed, said in (
+        ("objective=val/exact_match", "direction: minimize there, maximize here"),
+        ("lora.dropout=0.4", "lora.dropout: nothing there, 0.4 here"),
+        ("hydra.sweeper.sampler.seed=2", "hydra.sweeper.sampler: "),
+    ):
+        result = command("train", *search, typed)
+        assert result.returncode == 1
+        assert said in result.stderr and len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert len(trials(tmp_path)) == 1
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
         (["lora.r=8"], "has nothing to search"),
         (["lora.r=8,16", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be at least 1"),
         (["lora.r=8,16", "hydra.sweeper.enqueue=[{lora.alpha:8}]"], "sets lora.alpha, which is not searched"),
-        (["lora.r=8,16", "hydra.sweeper.enqueue=[{lora.r:12}]"], "lora.r=12 is none of [8, 16]"),
+        (["lora.r=8,16", "hydra.sweeper.enqueue=[{lora.r:12}]"], "lora.r=12 is not in the search"),
+        (
+            ["optim.lr=interval(0,1)", "hydra.sweeper.enqueue=[{optim.lr:5}]"],
+            "optim.lr=5 is not in the search",
+        ),
+        (
+            ["optim.lr=interval(0,1)", "hydra.sweeper.enqueue=[{optim.lr:x}]"],
+            "optim.lr=x is not in the search",
+        ),
+        (
+            ["lora.r=8,16", "hydra.sweeper.enqueue=[{lora.r:8},{lora.r:16}]", "hydra.sweeper.n_trials=1"],
+            "hydra.sweeper.enqueue alone has 2 trials",
+        ),
         (["lora.rr=8,16"], "there is no setting lora.rr; did you mean lora.r?"),
         (["lora.r=0,16"], "lora.r=0: must be at least 1"),
         (["lora.r=8,16", "hydra/sweeper/sampler=grid"], "hydra/sweeper=grid runs every combination"),

@@ -131,6 +131,7 @@ def test_where_the_folder_is_shared_a_killed_workers_trial_goes_on_from_its_chec
     assert finished_folders(tmp_path) == names(6)
     resumed = {file.parent.name: record(file.parent)["resumed"] for file in sweep.glob(f"trial-*/{RECORD}")}
     assert sum(resumed.values()) == 1
+    assert "going on from" in output and "step-" in output
     assert [trial.state.name for trial in trials(storage)] == ["COMPLETE"] * 6
 
 

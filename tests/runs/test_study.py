@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, UniformDistribution
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState
 
@@ -186,6 +186,46 @@ def test_a_study_that_cannot_be_reached_costs_the_report_and_not_the_run(address
     assert "step 10 was not reported" in caplog.text
 
 
+def test_a_study_that_is_away_from_the_start_costs_the_report_too(caplog):
+    assert Reporter(Address("sqlite:////no/such/folder/s.db", "s"), 0, NopPruner())(10, 0.5) is False
+    assert "step 10 was not reported" in caplog.text
+
+
+def test_a_pruner_is_asked_once_about_a_validation_that_is_repeated(address, tmp_path):
+    pruner = SuccessiveHalvingPruner(min_resource=10, reduction_factor=2)
+    with worker(address, tmp_path, n_trials=3) as study:
+        for value in (0.9, 0.8):
+            (job,) = study.next(1)
+            Reporter(address, job.number, pruner)(10, value)
+            study.complete(job.number, [value])
+        (job,) = study.next(1)
+        report = Reporter(address, job.number, pruner)
+        assert report(10, 0.1) is True
+        assert report(10, 0.1) is True
+
+
+def test_a_trial_that_begins_anew_is_not_pruned_by_steps_it_is_yet_to_repeat(address, tmp_path):
+    pruner = MedianPruner(n_startup_trials=1)
+    with worker(address, tmp_path, n_trials=3) as study:
+        (job,), (other,) = study.next(1), study.next(1)
+        report = Reporter(address, job.number, pruner)
+        assert [report(step, 0.1) for step in (10, 20, 30)] == [False] * 3
+        for step in (10, 20, 30):
+            Reporter(address, other.number, pruner)(step, 0.9)
+        study.complete(other.number, [0.9])
+        assert [report(step, 0.1) for step in (10, 20)] == [False, False]
+        assert report(30, 0.1) is True
+
+
+def test_a_worker_that_lost_its_trial_does_not_end_it(address, tmp_path, caplog):
+    with worker(address, tmp_path) as study:
+        (job,) = study.next(1)
+        study.leases.release(f"trial {job.number}")
+        study.fail(job.number, "too late")
+    assert address.load().trials[0].state == TrialState.RUNNING
+    assert "not used" in caplog.text
+
+
 def test_a_trial_that_another_worker_finished_keeps_its_result(address, tmp_path, caplog):
     with worker(address, tmp_path) as study:
         (job,) = study.next(1)
@@ -215,8 +255,22 @@ def test_a_search_without_a_result_has_no_best(address, tmp_path):
         assert study.best_trials() == []
 
 
+def test_another_direction_is_refused_with_the_difference(address, tmp_path):
+    with worker(address, tmp_path):
+        pass
+    other = {"directions": ["minimize"], "meaning": {"direction": "minimize"}}
+    with pytest.raises(RunConflict, match="direction"), worker(address, tmp_path, **other):
+        pass
+
+
 @pytest.mark.parametrize(
-    "url", ["nothing://here", "sqlite:////no/such/folder/study.db", "postgresql://me:secret@127.0.0.1:1/x"]
+    "url",
+    [
+        "postgres//me:secret@host/x",
+        "nothing://here",
+        "sqlite:////no/such/folder/study.db",
+        "postgresql://me:secret@127.0.0.1:1/x",
+    ],
 )
 def test_a_storage_that_cannot_be_opened_is_one_line_without_the_password(url):
     with pytest.raises(UserError) as refusal:
