@@ -210,11 +210,11 @@ def test_a_trial_that_begins_anew_is_not_pruned_by_steps_it_is_yet_to_repeat(add
         (job,), (other,) = study.next(1), study.next(1)
         report = Reporter(address, job.number, pruner)
         assert [report(step, 0.1) for step in (10, 20, 30)] == [False] * 3
-        for step in (10, 20, 30):
+        for step in (10, 20, 30, 40):
             Reporter(address, other.number, pruner)(step, 0.9)
         study.complete(other.number, [0.9])
         assert [report(step, 0.1) for step in (10, 20)] == [False, False]
-        assert report(30, 0.1) is True
+        assert report(40, 0.1) is True
 
 
 def test_a_worker_that_lost_its_trial_does_not_end_it(address, tmp_path, caplog):
