@@ -218,6 +218,7 @@ class StudySweeper(Sweeper):
         for params in self.options.enqueue:
             for key, value in params.items():
                 _check_enqueued(key, value, space)
+        self._sampler(0)
         loader = self.hydra_context.config_loader
         some = [f"{key}={_some(distribution)}" for key, distribution in space.items()]
         for overrides in ([*self.fixed, *some], self.fixed):

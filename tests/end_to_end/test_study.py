@@ -115,7 +115,7 @@ def test_another_objective_or_another_key_below_what_is_searched_is_refused(comm
     ],
 )
 def test_a_search_that_means_nothing_is_refused_in_one_line(typed, said, command, tmp_path):
-    result = command("train", *STUDY, *typed)
+    result = command("train", "-m", "hydra/sweeper=study", "name=search", *typed)
     assert result.returncode == 1
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("medsql: ") and said in lines[0], result.stderr
