@@ -25,8 +25,10 @@ def importances(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> di
     parameters that differ among them.
     """
     done = [i for i, run in enumerate(runs) if run.state == "finished" and run.standing is not None]
+    if len(done) < FEWEST:
+        return {}
     varied = [each for parameter in parameters if len((each := parameter.of(done)).levels) > 1]
-    if len(done) < FEWEST or len(varied) < 2:
+    if len(varied) < 2:
         return {}
     import optuna  # takes seconds
 

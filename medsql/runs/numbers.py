@@ -37,6 +37,7 @@ def numbers_of(
 
 
 def _run(run: Recorded) -> Row:
+    settings = {key: value for key, value in run.identity.items() if key != "objective"}  # a metric's name
     return {
         "folder": short(run.folder),
         "state": run.state,
@@ -53,7 +54,7 @@ def _run(run: Recorded) -> Row:
         "training_minutes": run.minutes,
         "git_commit": run.commit,
         "error": run.error,
-        **run.identity,
+        **settings,
     }
 
 

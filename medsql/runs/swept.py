@@ -35,12 +35,17 @@ class Parameter:
     @property
     def numeric(self) -> bool:
         """Whether its values have an order and distances."""
-        return not isinstance(self.values[0], str)
+        return not any(isinstance(value, str) for value in self.values)
 
     @property
     def logarithmic(self) -> bool:
         """Whether its values are spread over orders of magnitude."""
-        if not self.numeric or min(self.numbers()) <= 0 or max(self.numbers()) / min(self.numbers()) < SPREAD:
+        if (
+            not self.values
+            or not self.numeric
+            or min(self.numbers()) <= 0
+            or max(self.numbers()) / min(self.numbers()) < SPREAD
+        ):
             return False
         if re.match(r"(tag|interval|range|int|float)\b", self.asked):
             return bool(re.match(r"tag\([^(]*\blog\b", self.asked))

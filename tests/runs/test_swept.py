@@ -157,3 +157,18 @@ def test_runs_that_differ_in_nothing_were_not_swept(tmp_path):
     for place in range(3):
         job(tmp_path / f"{place}", {"seed": place}, 0.5)
     assert section_of(tmp_path) is None
+
+
+def test_without_any_finished_or_validated_run_nothing_is_drawn_and_nothing_breaks(tmp_path):
+    for rank in (4, 8, 16):
+        folder = tmp_path / f"lora.r={rank}"
+        job(folder, {"lora.r": rank, "optim.lr": rank / 100}, 0.5, state="failed", reached=0)
+        (folder / "metrics.csv").unlink()
+    assert section_of(tmp_path) is None
+    assert Parameter("x", [1, 2]).of([]).levels == []
+
+
+def test_the_numbers_of_a_run_have_its_objective_and_not_the_metrics_name(tmp_path):
+    job(tmp_path / "one", {"lora.r": 4}, 0.25)
+    (row,) = make_report(runs_of(tmp_path), [], "", []).numbers["runs"]
+    assert (row["objective"], row["objective_metric"]) == (0.25, "val/exact_match")
