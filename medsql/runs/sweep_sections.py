@@ -155,10 +155,11 @@ def search_section(
 ) -> Section:
     """How an Optuna search went, trial by trial; and `found`, the importances of its parameters."""
     section = Section("Search")
-    trials = [run for run in runs if run.trial is not None and run.standing is not None]
+    trials = [
+        run for run in runs if run.trial is not None and run.standing is not None and run.state != "failed"
+    ]
     if len(trials) > 2 and not unlike(runs):
         failed = [run.trial for run in runs if run.state == "failed" and run.trial is not None]
-        trials = [run for run in trials if run.state != "failed"]
         standing = sweep_plots.Standing(
             trials[0].metric,
             [run.standing or 0.0 for run in trials],

@@ -144,3 +144,9 @@ def test_of_equal_runs_the_smaller_one_is_on_the_front(tmp_path):
     for rank, value in ((8, 0.5), (4, 0.5), (16, 0.5)):
         job(tmp_path / f"lora.r={rank}", {"lora.r": rank}, value)
     assert [run.label for run in pareto_front(runs_of(tmp_path))] == ["lora.r=4"]
+
+
+def test_trials_that_all_failed_after_a_validation_have_no_history(tmp_path):
+    for i in range(3):
+        job(tmp_path / f"trial-{i}", {"lora.r": 4 + i}, 0.5, state="failed", trial=i)
+    assert "Search" not in sections_of(tmp_path) or not sections_of(tmp_path)["Search"].plots
