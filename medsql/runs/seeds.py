@@ -111,6 +111,7 @@ def configurations(runs: Iterable[Recorded]) -> list[Configuration]:
     counts, which is logged.
     """
     found: dict[str, dict[int, Recorded]] = {}
+    twice: list[tuple[Recorded, Recorded]] = []
     for run in ranked(runs):
         rest = dict(run.identity)
         seed = rest.pop("seed", None)
@@ -118,15 +119,23 @@ def configurations(runs: Iterable[Recorded]) -> list[Configuration]:
             continue
         same = found.setdefault(str(sorted(rest.items())), {})
         if seed in same:
-            log.warning(
-                "%s and %s are the same run twice: means over seeds count the first",
-                same[seed].label,
-                run.label,
-            )
+            twice.append((same[seed], run))
         same.setdefault(seed, run)
     if not any(len(same) > 1 for same in found.values()):
         return []
-    named = [Configuration(_label(same), dict(sorted(same.items()))) for same in found.values()]
+    for first, again in twice:
+        log.warning(
+            "%s and %s are the same run twice: means over seeds count the first", first.label, again.label
+        )
+    labels = [_label(same) for same in found.values()]
+    named = [
+        # Where a label tells too little, that of a run does.
+        Configuration(
+            label if labels.count(label) == 1 else next(iter(same.values())).label,
+            dict(sorted(same.items())),
+        )
+        for label, same in zip(labels, found.values(), strict=True)
+    ]
     if unlike(runs):
         return named
     lower = next(iter(named[0].runs.values())).metric == "val/loss"
@@ -135,7 +144,7 @@ def configurations(runs: Iterable[Recorded]) -> list[Configuration]:
 
 def _label(same: Mapping[int, Recorded]) -> str:
     """What the labels of its runs say besides the seed; where they say nothing of it, the first one's."""
-    first, *others = (re.sub(r"(, )?\bseed=\d+", "", run.label).strip(", ") for run in same.values())
+    first, *others = (re.sub(r"(, )?(?<![\w.])seed=\d+", "", run.label).strip(", ") for run in same.values())
     return first or "all" if all(other == first for other in others) else next(iter(same.values())).label
 
 

@@ -160,3 +160,25 @@ def test_the_report_has_means_rings_and_both_tests(tmp_path):
     numbers = made.numbers["seed_differences"]
     assert {row["covers"] for row in numbers} == {"rows", "seeds"}
     assert made.numbers["seeds"][1]["mean"] == pytest.approx(0.525)
+
+
+def test_another_settings_seed_is_part_of_a_configurations_name(tmp_path):
+    for place in (1, 2):
+        for seed in (42, 43):
+            folder = tmp_path / f"data.seed={place},seed={seed}"
+            trained(folder, range(4 + place), seed, 8 + place)
+    assert {each.label for each in configurations(runs_of(tmp_path))} == {"data.seed=1", "data.seed=2"}
+
+
+def test_configurations_that_their_labels_do_not_tell_apart_are_called_by_a_run(tmp_path):
+    for rank, seeds in ((8, (1, 2)), (16, (3, 4))):
+        for seed in seeds:
+            trained(tmp_path / f"seed={seed}", range(rank), seed, rank)
+    labels = [each.label for each in configurations(runs_of(tmp_path))]
+    assert len(set(labels)) == 2
+
+
+def test_the_same_run_twice_is_no_matter_where_there_are_no_several_seeds(tmp_path, caplog):
+    trained(tmp_path / "one", range(4))
+    trained(tmp_path / "again", range(4))
+    assert configurations(runs_of(tmp_path)) == [] and "the same run twice" not in caplog.text
