@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medsql.config import WandbSettings
 from medsql.runs.collect import read_all
-from medsql.runs.folder import read_record
+from medsql.runs.folder import RECORD, read_record
 from medsql.runs.labels import short
 from medsql.runs.pages import PAGE, check_place, write_report
 from medsql.runs.recorded import Recorded
@@ -27,11 +27,10 @@ def end_sweep(folder: Path) -> None:
     """
     command = shlex.join(["python", "-m", "medsql.compare", short(folder)])
     try:
-        runs = [run for run in read_all(folder) if run.kind == "train"]
-        if not runs:
+        if not any(folder.glob(f"*/{RECORD}")):
             return
         print(f"\nto compare them again: {command}")
-        _report(runs, folder / REPORT, command)
+        runs = _report(folder, command)
         print(f"report in {short(folder / REPORT / PAGE)}")
         if (settings := _wandb(runs)) is not None:
             from medsql.loggers import log_report  # imports lightning
@@ -42,17 +41,24 @@ def end_sweep(folder: Path) -> None:
         log.debug("the sweep's report failed", exc_info=True)
 
 
-def _report(runs: list[Recorded], place: Path, command: str) -> None:
+def _report(folder: Path, command: str) -> list[Recorded]:
+    """Write the report of what lies in the folder, baselines included; returns that."""
     from medsql.compare import Warnings, findings_of, report_on
 
+    place = folder / REPORT
     check_place(place)
-    with Warnings() as warnings:
-        found = findings_of(runs)
+    with Warnings() as warnings:  # what is passed over is said on the page
+        records = read_all(folder)
+        found = findings_of(records)
     write_report(place, report_on(found, command, warnings.texts))
+    return records
 
 
 def _wandb(runs: list[Recorded]) -> WandbSettings | None:
-    """How the runs log to W&B, by the first one's record; None where they do not."""
-    record = read_record(runs[0].folder) or {}
-    settings = record.get("settings", {}).get("logger", {}).get("wandb")
-    return None if settings is None else WandbSettings(**settings)
+    """How the runs log to W&B, by the first that does; None where none does."""
+    for run in runs:
+        record = read_record(run.folder) or {}
+        settings = record.get("settings", {}).get("logger", {}).get("wandb")
+        if settings is not None:
+            return WandbSettings(**settings)
+    return None

@@ -47,3 +47,10 @@ def test_an_error_of_the_reports_own_fails_no_sweep(sweep, caplog, monkeypatch):
 def test_a_sweep_without_a_run_has_nothing_to_report(tmp_path, capsys):
     end_sweep(tmp_path)
     assert capsys.readouterr().out == "" and list(tmp_path.iterdir()) == []
+
+
+def test_a_record_that_is_passed_over_is_said_on_the_page(sweep):
+    (sweep / "lora.r=32").mkdir()
+    (sweep / "lora.r=32" / "run.json").write_text("damaged")
+    end_sweep(sweep)
+    assert "passed over" in (sweep / "report" / PAGE).read_text()

@@ -117,7 +117,7 @@ def swept_section(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> 
             "effects",
             sweep_plots.effects(axes, sweep_plots.Standing(standing[0].metric, objective, finished)),
             f"{standing[0].metric} by the value of each swept parameter, a point a run: the spread at one "
-            f"value is what the other parameters do.{_without(len(runs) - len(valued))}",
+            f"value is what the other parameters, and seeds, do.{_without(len(runs) - len(valued))}",
         )
     )
     if len(shown) > 1 and len(standing) > 2:
