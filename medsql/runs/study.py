@@ -234,7 +234,7 @@ class SharedStudy:
             return self._job(number, f"repeats trial {trial.user_attrs[RETRIES]}, which failed")
         return self._job(number, "asked for" if ENQUEUED in trial.user_attrs else "")
 
-    def _job(self, number: int, note: str) -> Job:
+    def _job(self, number: int, remark: str) -> Job:
         """The trial with all its parameters, the missing ones sampled; none is where it was interrupted."""
         study = self.address.load(self._sampler(number))
         trial = _trial(study, number)  # samples what its sampler samples together
@@ -242,7 +242,7 @@ class SharedStudy:
             study.sampler = self._sampler(number, place)
             trial._suggest(name, distribution)
         self._at_work.add(number)
-        return Job(number, self.trial(number).params, note)
+        return Job(number, self.trial(number).params, remark)
 
     def _sampler(self, number: int, place: int = 0) -> BaseSampler:
         """A sampler whose randomness is that of this trial and this of its parameters."""
