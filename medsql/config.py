@@ -36,6 +36,8 @@ MUTATED = 100
 SOURCES = ("synthetic", "corpus", "medical_text_to_sql", "mimicsql", "jsonl")
 PROMPTS = ("report", "schema", "question", "none")
 SPLITS = ("train", "validation", "test")
+FOLDS = 5
+"""Parts of a cross-validation: each tests on as many rows as the report's split, a fifth."""
 
 
 class SettingsError(UserError):
@@ -167,6 +169,7 @@ class DataSettings:
 
     `path` is a folder (`mimicsql`), a file or folder (`jsonl`) or a hub name or folder
     (`medical_text_to_sql`). `*_rows` keep the first rows of a split; null keeps all.
+    With `split: report`, `fold` makes the test rows one of `FOLDS` parts of the pool, for cross-validation.
     `pairs` and `seed` shape what is generated, the synthetic hospital and the corpus of pretraining,
     and `admissions` the hospital alone. The corpus holds whole prompts and
     splits of its own: it needs `prompt: none` and `split: source`.
@@ -181,6 +184,7 @@ class DataSettings:
     train_rows: int | None = None
     validation_rows: int | None = None
     test_rows: int | None = None
+    fold: int | None = None
     admissions: int = 100
     pairs: int = 2000
     seed: int = 42
@@ -200,6 +204,11 @@ class DataSettings:
             _check(bool(self.path), f"data={self.source} needs data.path={needs[self.source]}")
         for key in ("max_input_tokens", "max_target_tokens", "train_rows", "validation_rows", "test_rows"):
             _check_range(f"data.{key}", getattr(self, key), 1)
+        _check_range("data.fold", self.fold, 0, FOLDS - 1)
+        _check(
+            self.fold is None or self.split == "report",
+            f"data.fold={self.fold} contradicts data.split={self.split}: data.split=report has folds",
+        )
         _check_range("data.admissions", self.admissions, 10)
         _check_range("data.pairs", self.pairs, 10)
 

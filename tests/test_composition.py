@@ -150,6 +150,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("optim.schedule=linaer", "choose one of linear"),
         ("optim.warmup_ratio=1.5", "optim.warmup_ratio=1.5: must be from 0 to 1"),
         ("data.prompt=reprot", "choose one of report"),
+        ("data.fold=0", "data.fold=0 contradicts data.split=source"),
         ("data=mimicsql", "needs data.path"),
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),

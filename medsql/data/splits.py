@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import KFold, train_test_split
 
-from medsql.config import SPLITS, DataSettings, SettingsError
+from medsql.config import FOLDS, SPLITS, DataSettings, SettingsError
 from medsql.data.pairs import Pair
 from medsql.data.sources import Source, read_source
 
@@ -37,7 +37,8 @@ def load_splits(settings: DataSettings) -> Splits:
 
     With `split=source` the source's own splits are used, less exact duplicates; one it lacks is cut
     from its training rows. With `split=report` one split of the source is the pool for all three,
-    duplicates included, so that the rows are those of the published procedure.
+    duplicates included, so that the rows are those of the published procedure; with a `fold`, that one
+    of five tests, and the rest is cut as ever.
 
     Raises:
         SettingsError: the source cannot be read, or leaves nothing to train on or to validate with.
@@ -81,13 +82,13 @@ def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, li
         raise _unfit(settings, source, "no telling which split to cut", cure)
     pool = "train" if "train" in source.splits else next(iter(source.splits), "train")
     pairs = source.splits.get(pool, [])
-    train_and_validation, test = _cut(pairs, settings, source)
+    train_and_validation, test = (_cut if settings.fold is None else _fold)(pairs, settings, source)
     train, validation = _cut(train_and_validation, settings, source)
     unused = {name: len(rows) for name, rows in source.splits.items() if name != pool}
     log.info("data.split=report cuts all splits from the source's %s split (%d rows)", pool, len(pairs))
     _say_unused(unused)
     splits = {"train": train, "validation": validation, "test": test}
-    return splits, {"pool": pool, "cut": list(SPLITS), "unused": unused}
+    return splits, {"pool": pool, "fold": settings.fold, "cut": list(SPLITS), "unused": unused}
 
 
 def _source_splits(source: Source, settings: DataSettings) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
@@ -116,6 +117,16 @@ def _cut(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[lis
         what = f"too little to cut a split from, {len(pairs)} rows"
         raise _unfit(settings, source, what, "add rows with a question and SQL")
     return tuple(train_test_split(pairs, test_size=SHARE, random_state=SEED))
+
+
+def _fold(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[list[Pair], list[Pair]]:
+    """All rows but those of fold `settings.fold`, and those; over the folds each row is tested once."""
+    if len(pairs) < FOLDS:
+        raise _unfit(settings, source, f"too little for {FOLDS} folds, {len(pairs)} rows", "add rows")
+    assert settings.fold is not None
+    folds = KFold(FOLDS, shuffle=True, random_state=SEED).split(pairs)
+    rest, tested = list(folds)[settings.fold]
+    return [pairs[row] for row in rest], [pairs[row] for row in tested]
 
 
 def _unfit(settings: DataSettings, source: Source, what: str, cure: str) -> SettingsError:

@@ -118,6 +118,20 @@ def test_the_report_split_keeps_duplicates_for_each_moves_the_rows_after_it(tmp_
     assert "train: 1 exact duplicates kept" in caplog.text
 
 
+def test_over_the_folds_each_row_is_tested_once(tmp_path):
+    path = write(tmp_path / "mine.jsonl", range(10))
+    folds = [load_splits(settings(path, split="report", fold=fold)) for fold in range(5)]
+    assert sorted(row for splits in folds for row in numbers(splits.test)) == list(range(10))
+    for splits in folds:
+        assert splits.record["rows"] == {"train": 6, "validation": 2, "test": 2}
+        assert sorted(numbers(splits.train + splits.validation + splits.test)) == list(range(10))
+
+
+def test_too_few_rows_for_five_folds_are_refused(tmp_path):
+    with pytest.raises(SettingsError, match="too little for 5 folds, 4 rows"):
+        load_splits(settings(write(tmp_path / "mine.jsonl", range(4)), split="report", fold=0))
+
+
 @pytest.mark.skipif(not REAL.exists(), reason=f"the real questions are not at {REAL}")
 def test_the_report_split_of_the_real_questions():
     splits = load_splits(settings(REAL, split="report", source="mimicsql"))
