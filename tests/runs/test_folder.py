@@ -129,6 +129,15 @@ def test_what_changes_no_result_does_not_change_the_fingerprint(settings):
     )
 
 
+def test_settings_of_later_times_change_no_run_that_does_without_them(settings):
+    plain = identity(settings("train"))
+    assert not [key for key in plain if key in ("data.augment", "data.templates", "data.hospital_epochs")]
+    changed = [identity(settings("train", f"data.augment={rate}")) for rate in (0, 1, 2)]
+    assert changed[0] == plain
+    assert difference(plain, changed[1]) == ["data.augment: nothing there, 1.0 here"]
+    assert difference(changed[1], changed[2]) == ["data.augment: 1.0 there, 2.0 here"]
+
+
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
     def of(name, text):
         file = tmp_path / name
