@@ -59,6 +59,8 @@ def with_paths(settings: Any) -> Any:
     data, model = settings.data, settings.model
     if data.source in ("jsonl", "mimicsql") or _looks_local(data.path):
         data = replace(data, path=_existing("data.path", data.path))
+    if data.templates is not None:
+        data = replace(data, templates=_existing("data.templates", data.templates))
     if model.checkpoint.startswith(BUNDLED) and not checkpoint_folder(model.checkpoint).is_dir():
         raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")
     if _looks_local(model.checkpoint) and not model.fallbacks:

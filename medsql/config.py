@@ -39,6 +39,17 @@ SPLITS = ("train", "validation", "test")
 FOLDS = 5
 """Parts of a cross-validation: each tests on as many rows as the report's split, a fifth."""
 
+OWN_SOURCES = ("medical_text_to_sql", "mimicsql", "jsonl")
+"""Those that read pairs, and make none."""
+
+FURTHER_ROWS: dict[str, tuple[float | None, tuple[str, ...]]] = {
+    "augment": (100, ("synthetic", *OWN_SOURCES)),
+    "templates": (None, ("mimicsql",)),
+    "hospital_epochs": (1000, OWN_SOURCES),
+    "hospital_weight": (1000, OWN_SOURCES),
+}
+"""Data settings that add training rows: the most that each may be, and the sources that it goes with."""
+
 
 class SettingsError(UserError):
     """A setting that cannot be used; the message is one line that says which and why."""
@@ -173,6 +184,11 @@ class DataSettings:
     `pairs` and `seed` shape what is generated, the synthetic hospital and the corpus of pretraining,
     and `admissions` the hospital alone. The corpus holds whole prompts and
     splits of its own: it needs `prompt: none` and `split: source`.
+
+    What else is trained on, never validated or tested: `augment` further versions of each training row, with
+    other values (0.5: of every second row); the questions of `templates`, a folder of MIMICSQL's, that have
+    the `key` of a training row; the hospital's training rows, `hospital_epochs` times before all others and
+    `hospital_weight` times in each epoch of theirs.
     """
 
     source: str
@@ -188,6 +204,10 @@ class DataSettings:
     admissions: int = 100
     pairs: int = 2000
     seed: int = 42
+    augment: float = 0
+    templates: str | None = None
+    hospital_epochs: float = 0
+    hospital_weight: float = 0
     cache_dir: str = "~/.cache/medsql"
 
     def __post_init__(self) -> None:
@@ -211,6 +231,18 @@ class DataSettings:
         )
         _check_range("data.admissions", self.admissions, 10)
         _check_range("data.pairs", self.pairs, 10)
+        self._check_further_rows()
+
+    def _check_further_rows(self) -> None:
+        for key, (most, sources) in FURTHER_ROWS.items():
+            value = getattr(self, key)
+            if most is not None:
+                _check_range(f"data.{key}", value, 0, most)
+            _check(
+                not value or self.source in sources,
+                f"data.{key}={value} contradicts data.source={self.source}: "
+                f"it goes with {', '.join(sources)}",
+            )
 
 
 @dataclass

@@ -40,7 +40,7 @@ _kept: dict[str, tuple[Hashable, object]] = {}
 def shared_splits(settings: DataSettings) -> Splits:
     """The rows of `load_splits`, which also says what is raised."""
     rows = {name: value for name, value in asdict(settings).items() if name not in OF_TOKENS}
-    key = (*rows.values(), settings.path and by_content(settings.path))
+    key = (*rows.values(), *(path and by_content(path) for path in (settings.path, settings.templates)))
     splits, reused = _shared("rows", key, lambda: load_splits(settings))
     return replace(splits, record=splits.record | {"reused": reused})
 

@@ -52,6 +52,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     import torch
 
     from medsql.data.module import PairsModule
+    from medsql.data.order import Mixture
     from medsql.loggers import log_results, open_loggers
     from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.model.checkpoints import Checkpoints
@@ -80,9 +81,15 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         settings.validation,
         settings.decode.batch_size,
         settings.seed,
+        Mixture(splits.hospital, settings.data.hospital_epochs, settings.data.hospital_weight),
     )
     bound = output_bound(tokenized.longest_target, settings.decode)
     run.note(parameters=asdict(parameters), steps=data.total_steps, max_new_tokens=bound)
+    if splits.hospital:
+        log.info("the first %d of %d steps see the hospital's rows alone", data.first_steps, data.total_steps)
+        if data.first_steps == data.total_steps:
+            log.warning("optim.max_steps=%s: no step is left for other rows", settings.optim.max_steps)
+        run.note(first_steps=data.first_steps)
     module = TextToSQL(
         model,
         tokenizer,

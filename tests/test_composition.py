@@ -8,7 +8,7 @@ from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
 
-NEEDS = {"mimicsql": ["data.path=somewhere"], "jsonl": ["data.path=somewhere"]}
+NEEDS = {option: ["data.path=somewhere"] for option in ("mimicsql", "jsonl", "mixture")}
 OPTIONS = [
     (group.name, option.stem)
     for group in sorted(CONF.iterdir())
@@ -152,6 +152,13 @@ def test_alpha_stays_where_it_is_set(settings):
         ("data.prompt=reprot", "choose one of report"),
         ("data.fold=0", "data.fold=0 contradicts data.split=source"),
         ("data=mimicsql", "needs data.path"),
+        ("data.augment=-1", "data.augment=-1.0: must be from 0 to 100"),
+        ("data.augment=nan", "data.augment=nan: must be from 0 to 100"),
+        ("data.templates=x", "data.templates=x contradicts data.source=synthetic: it goes with mimicsql"),
+        (
+            "data.hospital_weight=1",
+            "data.hospital_weight=1.0 contradicts data.source=synthetic: it goes with ",
+        ),
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),
         ("name=..", "name=..: must be a folder's name"),

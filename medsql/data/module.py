@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from medsql.config import OptimSettings, ValidationSettings
-from medsql.data.order import TrainingOrder
+from medsql.data.order import NOTHING_MIXED, Mixture, StagedOrder, TrainingOrder
 from medsql.data.tokenized import TokenizedSplits
 
 if TYPE_CHECKING:  # takes a second to import, and is only named here
@@ -53,6 +53,7 @@ class PairsModule(LightningDataModule):
         validation: `batch_size` and `generate_rows` are read here.
         decode_batch_size: rows for which SQL is generated at once.
         seed: of the training order.
+        mixture: which of the training rows are another source's, and when they are shown.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class PairsModule(LightningDataModule):
         validation: ValidationSettings,
         decode_batch_size: int,
         seed: int,
+        mixture: Mixture = NOTHING_MIXED,
     ) -> None:
         super().__init__()
         self.data = data
@@ -71,12 +73,27 @@ class PairsModule(LightningDataModule):
         self.validation = validation
         self.decode_batch_size = decode_batch_size
         self.seed = seed
+        self.mixture = mixture
 
     @property
     def total_steps(self) -> int:
         """Optimisation steps of the whole run: the first that reach `epochs`, or `max_steps` if fewer."""
-        rows = self.optim.epochs * len(self.data.train)
-        steps = math.ceil(rows / (self.optim.batch_size * self.optim.accumulate))
+        rows = self.optim.epochs * (self._own_rows + self.mixture.in_epoch)
+        return self._most(self._steps(self.mixture.epochs * self.mixture.rows) + self._steps(rows))
+
+    @property
+    def first_steps(self) -> int:
+        """How many of them, the first ones, see the mixture's rows alone."""
+        return self._most(self._steps(self.mixture.epochs * self.mixture.rows))
+
+    @property
+    def _own_rows(self) -> int:
+        return len(self.data.train) - self.mixture.rows
+
+    def _steps(self, rows: float) -> int:
+        return math.ceil(rows / (self.optim.batch_size * self.optim.accumulate))
+
+    def _most(self, steps: int) -> int:
         return steps if self.optim.max_steps is None else min(steps, self.optim.max_steps)
 
     @property
@@ -86,16 +103,26 @@ class PairsModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """The rest of the run from the trainer's step on; a fresh run starts at step 0."""
-        step = self.trainer.global_step if self.trainer else 0
-        order = TrainingOrder(
-            rows=len(self.data.train),
+        start = (self.trainer.global_step if self.trainer else 0) * self.optim.accumulate
+        order = partial(
+            TrainingOrder,
             batch_size=self.optim.batch_size,
-            batches=self.total_batches,
             seed=self.seed,
-            start=step * self.optim.accumulate,
             lengths=_lengths(self.data.train) if self.optim.group_by_length else None,
         )
-        return _loader(self.data.train, order, self.pad_id)
+        before, own, mixture = self.first_steps * self.optim.accumulate, self._own_rows, self.mixture
+        stages = [
+            order(
+                rows=own,
+                others=mixture.rows,
+                in_epoch=mixture.in_epoch,
+                batches=self.total_batches - before,
+                start=max(start - before, 0),
+            )
+        ]
+        if before:
+            stages.insert(0, order(rows=mixture.rows, first=own, batches=before, start=min(start, before)))
+        return _loader(self.data.train, StagedOrder(stages), self.pad_id)
 
     def val_dataloader(self) -> list[DataLoader]:
         """[0] all validation rows, for the loss; [1] the first `generate_rows`, for generation, if any."""
@@ -133,7 +160,7 @@ def _batches(order: list[int], size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def _loader(rows: datasets.Dataset, batches: TrainingOrder | list[list[int]], pad_id: int) -> DataLoader:
+def _loader(rows: datasets.Dataset, batches: StagedOrder | list[list[int]], pad_id: int) -> DataLoader:
     # No worker processes: rows are memory-mapped, and collating costs less than handing over.
     return DataLoader(_NumberedRows(rows), batch_sampler=batches, collate_fn=partial(collate, pad_id=pad_id))
 

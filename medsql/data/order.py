@@ -1,7 +1,8 @@
 """The order of training rows: one stream for the whole run, so that a position in it is one integer."""
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -19,6 +20,27 @@ def epoch_permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """The last `rows` training rows are another source's.
+
+    They are shown `epochs` times before all others, and in every epoch of the others `weight` times: with
+    0.5, half of them, and the other half in the next one.
+    """
+
+    rows: int = 0
+    epochs: float = 0
+    weight: float = 0
+
+    @property
+    def in_epoch(self) -> int:
+        """How many of the rows an epoch of the others has."""
+        return round(self.weight * self.rows)
+
+
+NOTHING_MIXED = Mixture()
+
+
 class TrainingOrder(Sampler[list[int]]):
     """Batches of row numbers cut from the run's stream, which is its epochs' permutations end to end.
 
@@ -31,12 +53,14 @@ class TrainingOrder(Sampler[list[int]]):
     the price of batches that are alike within. Windows, too, run across the borders of epochs.
 
     Args:
-        rows: rows in the training data; the stream goes through `range(rows)` once an epoch.
+        rows: rows that the stream goes through once an epoch.
         batch_size: rows in a batch.
         batches: batches in the whole run, those before `start` included.
         seed: of the permutations.
         start: the first batch to yield.
         lengths: what rows are sorted by, one a row; None leaves the stream as it is.
+        first: the number of the first of `rows`.
+        others: rows that follow them, of which an epoch shows `in_epoch` too, each in its turn.
     """
 
     def __init__(
@@ -47,6 +71,9 @@ class TrainingOrder(Sampler[list[int]]):
         seed: int,
         start: int = 0,
         lengths: Sequence[tuple[int, int]] | None = None,
+        first: int = 0,
+        others: int = 0,
+        in_epoch: int = 0,
     ) -> None:
         if rows < 1:
             raise ValueError(f"rows={rows}: an order needs at least one row")
@@ -56,6 +83,9 @@ class TrainingOrder(Sampler[list[int]]):
         self.seed = seed
         self.start = start
         self.lengths = lengths
+        self.first = first
+        self.others = others
+        self.in_epoch = in_epoch
 
     def __len__(self) -> int:
         """All batches of the run, also when starting late: on resuming, Lightning restores how many
@@ -79,7 +109,35 @@ class TrainingOrder(Sampler[list[int]]):
 
     def _stream(self, position: int) -> Iterator[int]:
         """The endless stream from `position` on."""
-        epoch, offset = divmod(position, self.rows)
+        epoch, offset = divmod(position, self.rows + self.in_epoch)
         while True:
-            yield from epoch_permutation(self.rows, self.seed, epoch)[offset:].tolist()
+            yield from self._epoch(epoch)[offset:].tolist()
             epoch, offset = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch; the others' turn goes on where that of the epoch before ended."""
+        rows = np.arange(self.first, self.first + self.rows)
+        if self.in_epoch:
+            turn = list(islice(self._turns(epoch * self.in_epoch), self.in_epoch))
+            rows = np.concatenate([rows, self.first + self.rows + np.array(turn)])
+        return rows[epoch_permutation(len(rows), self.seed, epoch)]
+
+    def _turns(self, position: int) -> Iterator[int]:
+        """The others' permutations end to end, from `position` on."""
+        turn, offset = divmod(position, self.others)
+        while True:
+            yield from epoch_permutation(self.others, self.seed, turn)[offset:].tolist()
+            turn, offset = turn + 1, 0
+
+
+class StagedOrder(Sampler[list[int]]):
+    """The batches of several orders, one after the other; resuming, each has its own `start`."""
+
+    def __init__(self, stages: Sequence[TrainingOrder]) -> None:
+        self.stages = stages
+
+    def __len__(self) -> int:
+        return sum(map(len, self.stages))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return chain.from_iterable(self.stages)

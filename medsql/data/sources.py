@@ -7,10 +7,10 @@ import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medsql.config import SPLITS, DataSettings, SettingsError
 from medsql.data.pairs import Pair
@@ -19,6 +19,11 @@ log = logging.getLogger(__name__)
 
 SHOWN = 3
 """Unusable rows logged one by one for each split; the others are only counted."""
+
+MIMICSQL_FILES = {"train": "train.json", "validation": "dev.json", "test": "test.json"}
+"""As Wang et al. publish each of their folders."""
+
+T = TypeVar("T")
 
 Rows = Iterable[tuple[str, Any]]
 """Raw rows, each with where it stands (`file:line`)."""
@@ -69,12 +74,51 @@ def read_source(settings: DataSettings) -> Source:
     return source
 
 
+@dataclass(frozen=True)
+class Templates:
+    """The machine's questions of a MIMICSQL folder, and the keys that join them to the annotators'.
+
+    `keys` are those of each pair of the source, `pairs` the template pairs of each key, and `dropped` counts
+    unusable rows of each file by reason.
+    """
+
+    keys: dict[Pair, set[str]] = field(default_factory=dict)
+    pairs: dict[str, list[Pair]] = field(default_factory=dict)
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+def read_templates(settings: DataSettings) -> Templates:
+    """The templates in folder `data.templates`, whichever of MIMICSQL's files their rows are in.
+
+    Rows are dropped as by `read_source`, and as `no_key`.
+
+    Raises:
+        SettingsError: the folder is missing, has none of the files, or they cannot be read.
+    """
+    templates = Templates()
+    for rows in _mimicsql(settings).values():
+        for _, line in rows:
+            try:
+                key, pair = _keyed(line)
+            except _Unusable:
+                continue  # counted where the source was read, or without a template
+            templates.keys.setdefault(pair, set()).add(key)
+    where = f"data.templates={settings.templates}"
+    for name, rows in _folder(str(settings.templates), MIMICSQL_FILES, where).items():
+        keyed, reasons = _usable(f"templates, {name}", rows, _keyed)
+        for key, pair in keyed:
+            templates.pairs.setdefault(key, []).append(pair)
+        if reasons:
+            templates.dropped[name] = reasons
+    return templates
+
+
 class _Unusable(Exception):
     """A row that is no pair; its argument is the reason it is counted under."""
 
 
-def _usable(name: str, rows: Rows, parse: Callable[[Any], Pair]) -> tuple[list[Pair], dict[str, int]]:
-    pairs: list[Pair] = []
+def _usable(name: str, rows: Rows, parse: Callable[[Any], T]) -> tuple[list[T], dict[str, int]]:
+    pairs: list[T] = []
     reasons: Counter[str] = Counter()
     for where, row in rows:
         try:
@@ -120,6 +164,16 @@ def _text(value: object, missing: str) -> str:
 
 
 def _from_line(line: bytes, question: str, sql: str) -> Pair:
+    row = _object(line)
+    return _pair(row.get(question), row.get(sql))
+
+
+def _keyed(line: bytes) -> tuple[str, Pair]:
+    row = _object(line)
+    return _text(row.get("key"), "no_key"), _pair(row.get("question_refine"), row.get("sql"))
+
+
+def _object(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -128,7 +182,7 @@ def _from_line(line: bytes, question: str, sql: str) -> Pair:
         raise _Unusable("bad_json") from None
     if not isinstance(row, dict):
         raise _Unusable("not_an_object")
-    return _pair(row.get(question), row.get(sql))
+    return row
 
 
 def _from_messages(messages: object) -> Pair:
@@ -165,36 +219,38 @@ def _numbered(where: str, rows: Iterable[Any]) -> Rows:
 
 def _mimicsql(settings: DataSettings) -> dict[str, Rows]:
     """A folder as Wang et al. publish it: JSON lines, the natural question in `question_refine`."""
-    return _folder(settings, {"train": "train.json", "validation": "dev.json", "test": "test.json"})
+    return _folder(str(settings.path), MIMICSQL_FILES, f"data.path={settings.path}")
 
 
 def _jsonl(settings: DataSettings) -> dict[str, Rows]:
     """The user's own pairs: a folder with a file for each split, or one file of training rows."""
-    path = _existing(settings)
+    where = f"data.path={settings.path}"
+    path = _existing(str(settings.path), where)
     if path.is_file():
-        return {"train": _lines(path, settings)}
-    return _folder(settings, {split: f"{split}.jsonl" for split in SPLITS})
+        return {"train": _lines(path, where)}
+    return _folder(str(settings.path), {split: f"{split}.jsonl" for split in SPLITS}, where)
 
 
-def _existing(settings: DataSettings) -> Path:
-    path = Path(settings.path or "").expanduser()
-    if not path.exists():
-        raise SettingsError(f"data.path={settings.path}: no such file or folder")
-    return path
-
-
-def _folder(settings: DataSettings, names: dict[str, str]) -> dict[str, Rows]:
-    folder = _existing(settings)
-    found: dict[str, Rows] = {
-        split: _lines(folder / name, settings) for split, name in names.items() if (folder / name).exists()
-    }
-    if not found:
-        kind = "holds none of" if folder.is_dir() else "is no folder; it should be one with any of"
-        raise SettingsError(f"data.path={settings.path}: {kind} {', '.join(names.values())}")
+def _existing(path: str, where: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise SettingsError(f"{where}: no such file or folder")
     return found
 
 
-def _lines(path: Path, settings: DataSettings) -> Iterator[tuple[str, bytes]]:
+def _folder(path: str, names: dict[str, str], where: str) -> dict[str, Rows]:
+    """The rows of each split's file in a folder; `where` is the setting that names it."""
+    folder = _existing(path, where)
+    found: dict[str, Rows] = {
+        split: _lines(folder / name, where) for split, name in names.items() if (folder / name).exists()
+    }
+    if not found:
+        kind = "holds none of" if folder.is_dir() else "is no folder; it should be one with any of"
+        raise SettingsError(f"{where}: {kind} {', '.join(names.values())}")
+    return found
+
+
+def _lines(path: Path, where: str) -> Iterator[tuple[str, bytes]]:
     """Read as bytes: text mode would also break lines at characters that JSON allows inside a string."""
     try:
         with path.open("rb") as file:
@@ -202,7 +258,7 @@ def _lines(path: Path, settings: DataSettings) -> Iterator[tuple[str, bytes]]:
                 if line.strip():
                     yield f"{path}:{number}", line
     except OSError as error:
-        raise SettingsError(f"data.path={settings.path}: cannot read {path}: {error.strerror}") from None
+        raise SettingsError(f"{where}: cannot read {path}: {error.strerror}") from None
 
 
 def _medical_text_to_sql(settings: DataSettings) -> dict[str, Rows]:

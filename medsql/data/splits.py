@@ -12,6 +12,7 @@ from typing import Any
 from sklearn.model_selection import KFold, train_test_split
 
 from medsql.config import FOLDS, SPLITS, DataSettings, SettingsError
+from medsql.data.further import further_rows
 from medsql.data.pairs import Pair
 from medsql.data.sources import Source, read_source
 
@@ -24,12 +25,16 @@ other seeds stay comparable, for they see the same rows."""
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows a run sees, and a JSON-serialisable record of where each came from."""
+    """The rows a run sees, and a JSON-serialisable record of where each came from.
+
+    The last `hospital` training rows are the synthetic hospital's, mixed with those of another source.
+    """
 
     train: list[Pair]
     validation: list[Pair]
     test: list[Pair]
     record: dict[str, Any]
+    hospital: int = 0
 
 
 def load_splits(settings: DataSettings) -> Splits:
@@ -38,7 +43,8 @@ def load_splits(settings: DataSettings) -> Splits:
     With `split=source` the source's own splits are used, less exact duplicates; one it lacks is cut
     from its training rows. With `split=report` one split of the source is the pool for all three,
     duplicates included, so that the rows are those of the published procedure; with a `fold`, that one
-    of five tests, and the rest is cut as ever.
+    of five tests, and the rest is cut as ever. Whatever else is trained on is added to the training rows
+    last (`medsql.data.further`).
 
     Raises:
         SettingsError: the source cannot be read, or leaves nothing to train on or to validate with.
@@ -50,6 +56,9 @@ def load_splits(settings: DataSettings) -> Splits:
         log.warning("%s: %d exact duplicates %s", name, duplicates[name], fate)
     splits, how = (_report_splits if settings.split == "report" else _source_splits)(source, settings)
     final, limits = _first_rows(splits, settings)
+    held_out = [pair for name, pairs in splits.items() if name != "train" for pair in pairs]
+    further = further_rows(final["train"], held_out, settings)
+    final["train"] = [*final["train"], *further.rows]
     record = {
         "source": settings.source,
         "path": settings.path,
@@ -59,12 +68,13 @@ def load_splits(settings: DataSettings) -> Splits:
         "duplicates": duplicates,
         "duplicates_dropped": settings.split == "source",
         "limits": limits,
+        "further": further.record,
         "rows": {name: len(pairs) for name, pairs in final.items()},
         "overlaps": _overlaps(final),
         "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
     }
     log.info("data: %s", ", ".join(f"{len(pairs)} {name} rows" for name, pairs in final.items()))
-    return Splits(**final, record=record)
+    return Splits(**final, record=record, hospital=further.hospital)
 
 
 def pairs_digest(pairs: list[Pair]) -> str:

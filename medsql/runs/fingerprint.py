@@ -33,6 +33,16 @@ NOT_IDENTITY = {
 """Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names,
 and a baseline is a run of its own."""
 
+LATER = {
+    "data.fold": None,
+    "data.augment": 0,
+    "data.templates": None,
+    "data.hospital_epochs": 0,
+    "data.hospital_weight": 0,
+}
+"""Settings that were added to others, and the value that means what was before them. It is left out, so that
+runs of that time are the same runs still."""
+
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""
 
@@ -52,7 +62,8 @@ def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
-    for key in ("data.path", "model.checkpoint", "adapter", "eval.database"):
+    kept = {key: value for key, value in kept.items() if key not in LATER or value != LATER[key]}
+    for key in ("data.path", "data.templates", "model.checkpoint", "adapter", "eval.database"):
         if kept.get(key):
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}

@@ -393,5 +393,6 @@ def overrides_of(folder: Path) -> list[str]:
 def differing_settings(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
     """Each setting that changes results and is not the same for all runs, with every run's value."""
     keys = dict.fromkeys(key for run in runs for key in run.identity)
-    values = {key: [run.identity.get(key) for run in runs] for key in keys}
+    # An identity leaves out what is as it was before there was such a setting.
+    values = {key: [run.identity.get(key, run.settings.get(key)) for run in runs] for key in keys}
     return {key: found for key, found in values.items() if len(set(map(str, found))) > 1}

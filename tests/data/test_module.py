@@ -1,6 +1,8 @@
 """What Lightning is fed: padding, order, shares of several processes, and going on after an interruption."""
 
+from collections import Counter
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from medsql.config import OptimSettings, ValidationSettings
 from medsql.data.module import PairsModule, collate, generation_loader
+from medsql.data.order import NOTHING_MIXED, Mixture
 from medsql.data.tokenized import TokenizedSplits
 
 PAD = 0
@@ -43,6 +46,7 @@ def pairs_module(
     seed=42,
     generate_rows=None,
     decode_batch_size=2,
+    mixture=NOTHING_MIXED,
     **optim,
 ):
     data = TokenizedSplits(split([4] * train), split(validation), split(test), longest_target=1, record={})
@@ -53,6 +57,7 @@ def pairs_module(
         validation=ValidationSettings(every_steps=1, batch_size=2, generate_rows=generate_rows),
         decode_batch_size=decode_batch_size,
         seed=seed,
+        mixture=mixture,
     )
 
 
@@ -115,6 +120,27 @@ def test_every_row_is_trained_on_once_an_epoch():
     seen = [row for batch in indices(pairs_module(train=10, epochs=3).train_dataloader()) for row in batch]
     assert all(sorted(seen[epoch * 10 : epoch * 10 + 10]) == list(range(10)) for epoch in range(3))
     assert len(seen) == 32
+
+
+@pytest.mark.parametrize("group_by_length", [False, True])
+def test_another_sources_rows_come_first_and_then_as_often_as_they_weigh(group_by_length):
+    """Rows 0 to 9 are the data's, 10 to 15 the other source's: 2.5 passes through these are 15 rows."""
+    mixture = Mixture(rows=6, epochs=2.5, weight=0.5)
+    module = pairs_module(train=16, epochs=3, mixture=mixture, group_by_length=group_by_length)
+    assert (module.first_steps, module.total_steps) == (4, 4 + 10)  # of four rows: 15; 3 times 10 and 3
+    batches = indices(module.train_dataloader())
+    first, rest = Counter(chain(*batches[:8])), Counter(chain(*batches[8:]))
+    assert sorted(first) == list(range(10, 16)) and set(first.values()) == {2, 3}
+    assert sorted(rest) == list(range(16)) and rest.total() == 40
+    assert all(rest[row] in ((3, 4) if row < 10 else (1, 2)) for row in rest)
+    for step in range(14):
+        assert indices(at(module, step).train_dataloader()) == batches[2 * step :]
+
+
+def test_a_run_cut_short_ends_among_the_first_rows():
+    module = pairs_module(train=16, mixture=Mixture(rows=6, epochs=2.5), max_steps=3)
+    assert (module.first_steps, module.total_steps) == (3, 3)
+    assert min(chain(*indices(module.train_dataloader()))) == 10
 
 
 def test_by_length_a_batch_holds_rows_of_like_input_in_steps_of_32_and_like_target():

@@ -1,6 +1,8 @@
 """The training order: every epoch a permutation, and a position in the run is all that resuming needs."""
 
-from medsql.data.order import TrainingOrder, epoch_permutation
+from collections import Counter
+
+from medsql.data.order import StagedOrder, TrainingOrder, epoch_permutation
 
 
 def stream(batches):
@@ -80,3 +82,41 @@ def test_starting_anywhere_continues_the_same_order_by_length():
     whole = list(TrainingOrder(**order))
     for start in (0, 1, 99, 100, 101, 200, 249, 250):
         assert list(TrainingOrder(**order, start=start)) == whole[start:]
+
+
+# Rows of another source among them
+
+
+MIXED = {"rows": 10, "others": 7, "in_epoch": 3, "batch_size": 4, "batches": 91, "seed": 1}
+
+
+def test_an_epoch_shows_every_row_once_and_the_others_in_turn():
+    rows = stream(TrainingOrder(**MIXED))
+    others = []
+    for epoch in range(28):
+        shown = rows[epoch * 13 : (epoch + 1) * 13]
+        assert sorted(row for row in shown if row < 10) == list(range(10))
+        others += [row for row in shown if row >= 10]
+    assert Counter(others) == dict.fromkeys(range(10, 17), 12)  # 28 epochs, 3 of 7 in each
+
+
+def test_the_others_may_come_more_than_once_an_epoch():
+    rows = stream(TrainingOrder(rows=2, others=3, in_epoch=6, batch_size=8, batches=1, seed=1))
+    assert sorted(rows) == [0, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_starting_anywhere_continues_the_same_order_of_mixed_rows():
+    whole = list(TrainingOrder(**MIXED))
+    for start in range(92):
+        assert list(TrainingOrder(**MIXED, start=start)) == whole[start:]
+
+
+def test_stages_follow_one_another_and_each_has_its_own_rows():
+    stages = [
+        TrainingOrder(rows=4, first=6, batch_size=2, batches=2, seed=1),
+        TrainingOrder(rows=6, batch_size=2, batches=3, seed=1),
+    ]
+    order = StagedOrder(stages)
+    assert len(order) == len(list(order)) == 5
+    assert sorted(stream(list(order)[:2])) == [6, 7, 8, 9]
+    assert sorted(stream(list(order)[2:])) == list(range(6))

@@ -95,6 +95,26 @@ def test_a_run_stopped_and_typed_again_ends_with_the_same_weights(
     assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]]
 
 
+def test_the_hospitals_rows_come_first_and_a_run_stopped_among_them_goes_on_there(
+    start, command, training, tmp_path
+):
+    besides = ["data.pairs=100", "data.hospital_epochs=1", "data.hospital_weight=0.5", "data.augment=1"]
+    outputs = tmp_path / "outputs"
+    whole = command("train", *training, *besides, "name=whole")
+    assert whole.returncode == 0, whole.stderr
+    run = record(outputs / "whole")
+    versions = run["data"]["further"]["augmented"]["rows"]
+    assert versions > 10 and run["data"]["further"]["hospital"]["rows"] == 80
+    assert run["data"]["rows"] == {"train": 38 + versions + 80, "validation": 10, "test": 12}
+    assert (run["first_steps"], run["steps"]) == (20, 60)
+    kill_when_training(process := start("train", *training, *besides, "name=stopped"), outputs / "stopped")
+    assert process.returncode == -9
+    result = command("train", *training, *besides, "name=stopped")
+    assert result.returncode == 0, result.stderr
+    assert "going on from" in result.stdout
+    assert adapter_difference(outputs / "whole", outputs / "stopped") < 1e-6
+
+
 def test_a_second_terminal_is_told_that_the_run_is_running(start, command, training, tmp_path):
     first = start("train", *training, "name=run", "optim.max_steps=100000", "optim.epochs=100000")
     wait_for((tmp_path / "outputs" / "run" / "checkpoints").exists, first)

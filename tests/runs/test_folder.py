@@ -9,6 +9,7 @@ import pytest
 from medsql.errors import UserError
 from medsql.runs.fingerprint import difference, fingerprint, identity
 from medsql.runs.folder import Run, RunBusy, RunConflict, check_folder, is_locked, read_record
+from medsql.runs.recorded import differing_settings, recorded
 
 
 def start(folder, identity=None):
@@ -127,6 +128,23 @@ def test_what_changes_no_result_does_not_change_the_fingerprint(settings):
     assert (
         len({fingerprint(identity(settings("train", change))) for change in other} | {base}) == len(other) + 1
     )
+
+
+def test_settings_of_later_times_change_no_run_that_does_without_them(settings):
+    plain = identity(settings("train"))
+    assert not [key for key in plain if key in ("data.augment", "data.templates", "data.hospital_epochs")]
+    changed = [identity(settings("train", f"data.augment={rate}")) for rate in (0, 1, 2)]
+    assert changed[0] == plain
+    assert difference(plain, changed[1]) == ["data.augment: nothing there, 1.0 here"]
+    assert difference(changed[1], changed[2]) == ["data.augment: 1.0 there, 2.0 here"]
+
+
+def test_a_setting_that_an_identity_leaves_out_is_compared_by_its_value(tmp_path):
+    for name, other in (("without", {}), ("with", {"data.augment": 1.0})):
+        with Run(tmp_path / name, "train", other, {"data": {"augment": 1.0 if other else 0.0}}):
+            pass
+    runs = [recorded(tmp_path / name) for name in ("without", "with")]
+    assert differing_settings(runs) == {"data.augment": [0.0, 1.0]}
 
 
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
