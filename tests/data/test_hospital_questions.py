@@ -197,7 +197,7 @@ def test_a_question_already_asked_is_not_asked_for_another_query(monkeypatch: py
 
 
 def test_ten_thousand_pairs_take_less_than_ten_seconds() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     splits = synthetic_splits(admissions=100, pairs=10_000, seed=42)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert len({pair.question for rows in splits.values() for pair in rows}) == 10_000
