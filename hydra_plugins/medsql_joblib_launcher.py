@@ -14,19 +14,23 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
+from hydra.plugins.launcher import Launcher
 from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 
 from medsql.config import SettingsError
 from medsql.errors import UserError
+from medsql.runs.folder import was_killed
 from medsql.runs.recorded import counted
 from medsql.runs.terminal import SHARED
 
@@ -180,20 +184,14 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
 
     def _open_workers(self, jobs: int) -> list[Worker]:
         """The workers for so many jobs; those of the last launch where there are as many."""
-        devices = visible_devices()
+        devices = [] if self.n_jobs == 1 else visible_devices()  # which imports PyTorch
         cpus = _cpus()
         count = min(jobs, self.n_jobs or len(devices) or max(2, cpus // 2))
         if count != len(self.workers):
             for worker in self.workers:
                 worker.close()
             self.workers = [Worker(environment) for environment in divided(count, cpus, devices)]
-        log.info(
-            "%s, %d at a time, each with %s%s",
-            counted(jobs, "job"),
-            count,
-            counted(int(self.workers[0].environment["OMP_NUM_THREADS"]), "thread"),
-            " and a GPU" if devices else "",
-        )
+        log.info("%s, %d at a time%s", counted(jobs, "job"), count, _shown(self.workers[0].environment))
         return self.workers
 
     def _stop(self, running: dict[Future[JobReturn], tuple[_Job, Worker]]) -> None:
@@ -209,23 +207,48 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
             self.workers = []
 
 
+def careful(launcher: Launcher, folders: Iterable[Path]) -> Launcher:
+    """What to launch the runs in `folders` with: `launcher`, or a worker process where one was killed.
+
+    That is for Hydra's basic launcher, whose jobs run in the command's own process. Whether a job itself
+    has ended it, out of memory or crashed, or somebody else has, nobody can tell afterwards; of a worker's
+    process it is seen as it happens, and costs no other job.
+    """
+    killed = [folder.name for folder in folders if was_killed(folder)]
+    if not isinstance(launcher, BasicLauncher) or not killed:
+        return launcher
+    log.info("%s: killed when last at work, so jobs run in a process of their own now", ", ".join(killed))
+    aside = JoblibLauncher(n_jobs=1)
+    aside.setup(
+        hydra_context=launcher.hydra_context, task_function=launcher.task_function, config=launcher.config
+    )
+    return aside
+
+
 def divided(workers: int, cpus: int, devices: Sequence[str]) -> list[dict[str, str]]:
     """Each worker's environment: its share of the CPUs as threads, and one of the GPUs in turn.
 
-    What the user has set of it stays.
+    What the user has set of it stays. A single worker has all that the command has.
 
     >>> divided(2, 8, ["0"])[1]["CUDA_VISIBLE_DEVICES"]
     '0'
     """
+    if workers == 1:
+        return [{}]
     threads = str(max(1, cpus // workers))
     names = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")  # PyTorch's and NumPy's, and the tokenizer's
-    share = {name: os.environ.get(name, threads) for name in names}
-    if workers > 1:
-        share[SHARED] = "1"
+    share = {name: os.environ.get(name, threads) for name in names} | {SHARED: "1"}
     return [
         share | ({"CUDA_VISIBLE_DEVICES": devices[worker % len(devices)]} if devices else {})
         for worker in range(workers)
     ]
+
+
+def _shown(environment: dict[str, str]) -> str:
+    if not environment:
+        return ""
+    threads = counted(int(environment["OMP_NUM_THREADS"]), "thread")
+    return f", each with {threads}{' and a GPU' if 'CUDA_VISIBLE_DEVICES' in environment else ''}"
 
 
 def visible_devices() -> list[str]:

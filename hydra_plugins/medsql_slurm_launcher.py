@@ -1,16 +1,30 @@
 """`hydra/launcher=slurm`: each job of a sweep as a job of a Slurm array.
 
-Hydra's submitit launcher does the work. This says in one line what it is missing, and what became of a
-job that Slurm ended for good.
+Hydra's submitit launcher does the work. This says in one line what it is missing, and takes a job that
+Slurm ended for good as one that failed: the others are waited for.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from hydra.core.utils import JobReturn
+import logging
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 
 from medsql.errors import UserError
+
+if TYPE_CHECKING:
+    from submitit import AutoExecutor, Job
+
+log = logging.getLogger(__name__)
+
+
+class JobLost(UserError):
+    """A job ended without saying what it came to."""
 
 
 class SlurmLauncher(Launcher):
@@ -28,24 +42,54 @@ class SlurmLauncher(Launcher):
         self.submitit.setup(**context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """What each job came to. Raises `UserError` where one ended without saying what."""
-        import shutil
-
-        from submitit.core.utils import FailedSubmissionError, UncompletedJobError
+        """What each job came to, a failure where Slurm ended it. Raises `UserError` where sbatch refuses."""
+        from submitit.core.utils import FailedSubmissionError
 
         if shutil.which("srun") is None:
             raise UserError("hydra/launcher=slurm: there is no Slurm here (no srun)")
-        try:
-            returns: Sequence[JobReturn] = self.submitit.launch(job_overrides, initial_job_idx)
+        numbers = [initial_job_idx + i for i in range(len(job_overrides))]
+        for number, overrides in zip(numbers, job_overrides):
+            log.info("#%d: %s", number, " ".join(filter_overrides(overrides)))
+        state = Singleton.get_state()
+        arguments = [
+            (list(overrides), "hydra.sweep.dir", number, str(number), state)
+            for number, overrides in zip(numbers, job_overrides)
+        ]
+        try:  # as Hydra's own launcher does, which would stop waiting at the first job without a result
+            jobs = self._executor().map_array(self.submitit, *zip(*arguments))
         except FailedSubmissionError as error:
-            raise UserError(f"hydra/launcher=slurm: sbatch refused: {_one_line(error)}") from error
-        except UncompletedJobError as error:
             raise UserError(
-                f"a Slurm job ended without a result, the others go on: {_one_line(error)}; "
-                "the same command takes up what is left"
+                f"hydra/launcher=slurm: sbatch refused: {' '.join(str(error).split())}"
             ) from error
-        return returns
+        return [_outcome(job) for job in jobs]
+
+    def _executor(self) -> AutoExecutor:
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+        from submitit import AutoExecutor
+
+        parameters = dict(self.submitit.params)
+        executor = AutoExecutor(
+            cluster="slurm",
+            folder=parameters.pop("submitit_folder"),
+            slurm_max_num_timeout=parameters.pop("max_num_timeout"),
+        )
+        common = BaseQueueConf.__dataclass_fields__
+        executor.update_parameters(
+            **{key if key in common else f"slurm_{key}": value for key, value in parameters.items()}
+        )
+        return executor
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _outcome(job: Job[JobReturn]) -> JobReturn:
+    """What the job came to, once it has ended."""
+    from submitit.core.utils import UncompletedJobError
+
+    try:
+        return job.result()
+    except UncompletedJobError:
+        returned = JobReturn(status=JobStatus.FAILED)
+        returned.return_value = JobLost(
+            f"Slurm's job {job.job_id} ended without a result ({job.state}), see {job.paths.stdout}"
+        )
+        log.error("%s", returned._return_value)
+        return returned

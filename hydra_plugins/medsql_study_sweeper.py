@@ -24,6 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from hydra_plugins.medsql_grid_sweeper import SweepFailed
+from hydra_plugins.medsql_joblib_launcher import careful
 from medsql.composition import checked_settings, quoted, study_address
 from medsql.config import SettingsError
 from medsql.files import write_text
@@ -184,7 +185,7 @@ class StudySweeper(Sweeper):
             study.prepare(directions, meaning, self.options.enqueue, self._seed())
             write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
             try:
-                self._run(study)
+                self._run(study, folder)
             finally:  # also where a launcher gives up, or the sweep is stopped
                 _print(study, folder)
         _write_best(study, folder)
@@ -262,7 +263,7 @@ class StudySweeper(Sweeper):
 
     # ---- meanwhile --------------------------------------------------------------------------
 
-    def _run(self, study: "SharedStudy") -> None:
+    def _run(self, study: "SharedStudy", folder: Path) -> None:
         """Launch what is to be run, until nothing is, or too much has failed."""
         while jobs := study.next(self.options.n_jobs):
             for job in jobs:
@@ -273,6 +274,7 @@ class StudySweeper(Sweeper):
             # of a batch were interrupted and others were not.
             overrides = [self._job_overrides(job) for job in jobs]
             assert self.launcher is not None
+            self.launcher = careful(self.launcher, [folder / trial_folder(job.number) for job in jobs])
             returns = self.launcher.launch(overrides, initial_job_idx=jobs[0].number)
             for job, result in zip(jobs, returns, strict=True):
                 _settle(study, job, result)

@@ -251,6 +251,11 @@ def unknown_key(key: str, kind: type) -> str:
     """The line for a key that no setting has."""
     if key == "sweeps":  # a group that is in no configuration's defaults
         return "sweeps= is added to the others with a plus sign: +sweeps=NAME"
+    if key in ("hydra/sweeper/sampler", "hydra/sweeper/pruner"):  # groups of that sweeper alone
+        return f"{key}= is for a search: add hydra/sweeper=study"
+    if key.startswith(("hydra.sweeper.", "hydra.launcher.")):
+        group = "/".join(key.split(".")[:2])
+        return f"there is no setting {key} in the chosen {group}; add another {group}= or leave it out"
     shortest_first = sorted(known_keys(kind), key=len)  # which decides between equally likely ones
     closest = process.extractOne(key, shortest_first, scorer=_likeness, score_cutoff=60)
     return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")

@@ -214,6 +214,12 @@ def test_the_plus_sign_of_sweeps_is_asked_for() -> None:
     assert unknown_key("sweeps", SETTINGS["train"]).endswith("+sweeps=NAME")
 
 
+def test_what_belongs_to_another_sweeper_or_launcher_is_answered_with_it() -> None:
+    assert unknown_key("hydra/sweeper/pruner", SETTINGS["train"]).endswith("add hydra/sweeper=study")
+    assert "add another hydra/sweeper=" in unknown_key("hydra.sweeper.n_trials", SETTINGS["train"])
+    assert "add another hydra/launcher=" in unknown_key("hydra.launcher.n_jobs", SETTINGS["train"])
+
+
 def test_an_unknown_option_is_answered_with_the_closest_one(composed):
     with pytest.raises(Exception, match="atention") as error:
         composed("train", "lora=atention")

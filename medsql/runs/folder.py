@@ -86,6 +86,12 @@ def is_locked(folder: Path) -> bool:
         return False
 
 
+def was_killed(folder: Path) -> bool:
+    """Whether a process died at work in the folder. Raises `UserError` on an unreadable record."""
+    record = read_record(folder)
+    return record is not None and record["state"] == "running" and not is_locked(folder)
+
+
 def busy(folder: Path) -> RunBusy:
     """The error of a run that another process is at work on."""
     return RunBusy(f"{folder}: this run is running elsewhere, in another process")

@@ -67,17 +67,21 @@ class Leases:
     def __init__(self, engine: Engine, study: str, folder: Path, grace: float) -> None:
         self.engine = engine
         self.study = study
-        self.folder = folder / ".workers"
+        # A lock that another machine holds cannot be seen on every file system.
+        self.folder = folder / ".workers" / socket.gethostname()
         self.grace = grace
         self.worker = uuid.uuid4().hex
         self.host = socket.gethostname()
         self._lock = FileLock(self._home(self.worker) / ".lock")
+        self._tidying = FileLock(self.folder / ".lock")
         self._stopped = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
-        self._home(self.worker).mkdir(parents=True)
-        self._lock.acquire()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._tidying:
+            self._home(self.worker).mkdir()
+            self._lock.acquire()
         self._heart.start()
         return self
 
@@ -87,7 +91,16 @@ class Leases:
         with self.engine.begin() as connection:
             connection.execute(delete(TABLE).where(self._mine()))
         self._lock.release()
-        shutil.rmtree(self._home(self.worker), ignore_errors=True)  # somebody may just look at its lock
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove the folders of this machine's workers that have ended, be it long ago and by a kill."""
+        with self._tidying:
+            with self.engine.begin() as connection:  # by its folder a holder is known to be dead
+                holders = {row.worker for row in connection.execute(select(TABLE.c.worker))}
+            for home in self.folder.glob("*/"):
+                if home.name not in holders and not is_locked(home):
+                    shutil.rmtree(home, ignore_errors=True)  # somebody may just look at its lock
 
     def take(self, key: str) -> bool:
         """Whether this worker holds the key from now on, or did already; False where another one does."""

@@ -58,10 +58,10 @@ class Address:
     storage: str
     study: str
 
-    def load(self, sampler: BaseSampler | None = None, pruner: BasePruner | None = None) -> optuna.Study:
+    def load(self, pruner: BasePruner | None = None) -> optuna.Study:
         """The study as it stands now: Optuna caches what a process has seen of its own trials."""
         storage = open_storage(self.storage)
-        return optuna.load_study(study_name=self.study, storage=storage, sampler=sampler, pruner=pruner)
+        return optuna.load_study(study_name=self.study, storage=storage, pruner=pruner)
 
 
 @cache
@@ -185,8 +185,9 @@ class SharedStudy:
         told = False
         while True:
             with self.leases.alone():
-                trials = self.address.load().get_trials(deepcopy=False)
-                jobs = self._interrupted(trials, most) or self._new(trials, most)
+                study = self.address.load()
+                trials = study.get_trials(deepcopy=False)
+                jobs = self._interrupted(study, trials, most) or self._new(study, trials, most)
                 running = [trial for trial in trials if trial.state == TrialState.RUNNING]
             if jobs or not running:
                 return jobs
@@ -195,7 +196,7 @@ class SharedStudy:
                 told = True
             time.sleep(POLL)
 
-    def _interrupted(self, trials: Sequence[FrozenTrial], most: int) -> list[Job]:
+    def _interrupted(self, study: optuna.Study, trials: Sequence[FrozenTrial], most: int) -> list[Job]:
         """Those that run with nobody at work on them."""
         jobs: list[Job] = []
         for trial in trials:
@@ -204,16 +205,15 @@ class SharedStudy:
             if not free or waits or len(jobs) == most or self.is_running(trial.number):
                 continue
             if self.leases.take(_key(trial.number)):
-                jobs.append(self._job(trial.number, "interrupted, goes on"))
+                jobs.append(self._job(study, trial.number, "interrupted, goes on"))
         return jobs
 
-    def _new(self, trials: Sequence[FrozenTrial], most: int) -> list[Job]:
-        study = self.address.load()
+    def _new(self, study: optuna.Study, trials: Sequence[FrozenTrial], most: int) -> list[Job]:
         self._retry(study, trials)
         trials = study.get_trials(deepcopy=False)
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         left = self.n_trials - sum(RETRIES not in trial.user_attrs for trial in trials)
-        return [self._ask() for _ in range(min(most, waiting + max(left, 0)))]
+        return [self._ask(study) for _ in range(min(most, waiting + max(left, 0)))]
 
     def _retry(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
         """Put failed trials in line again, as trials of their own, as often as `retries` says."""
@@ -223,26 +223,27 @@ class SharedStudy:
             if left and _attempts(trial, trials) <= self.retries:
                 _enqueue(study, trial.params, _inherited(trial) | {RETRIES: trial.number})
 
-    def _ask(self) -> Job:
-        trials = self.address.load().get_trials(deepcopy=False)
+    def _ask(self, study: optuna.Study) -> Job:
+        trials = study.get_trials(deepcopy=False)
         numbers = [trial.number for trial in trials if trial.state == TrialState.WAITING]
         number = min(numbers, default=len(trials))
-        trial = self.address.load(self._sampler(number)).ask()
+        study.sampler = self._sampler(number)
+        trial = study.ask()
         assert trial.number == number, "other workers wait for their turn"
         self.leases.take(_key(number))
         if RETRIES in trial.user_attrs:
-            return self._job(number, f"repeats trial {trial.user_attrs[RETRIES]}, which failed")
-        return self._job(number, "asked for" if ENQUEUED in trial.user_attrs else "")
+            return self._job(study, number, f"repeats trial {trial.user_attrs[RETRIES]}, which failed")
+        return self._job(study, number, "asked for" if ENQUEUED in trial.user_attrs else "")
 
-    def _job(self, number: int, remark: str) -> Job:
+    def _job(self, study: optuna.Study, number: int, remark: str) -> Job:
         """The trial with all its parameters, the missing ones sampled; none is where it was interrupted."""
-        study = self.address.load(self._sampler(number))
+        study.sampler = self._sampler(number)
         trial = _trial(study, number)  # samples what its sampler samples together
         for place, (name, distribution) in enumerate(self.space.items(), 1):
             study.sampler = self._sampler(number, place)
             trial._suggest(name, distribution)
         self._at_work.add(number)
-        return Job(number, self.trial(number).params, remark)
+        return Job(number, trial.params, remark)
 
     def _sampler(self, number: int, place: int = 0) -> BaseSampler:
         """A sampler whose randomness is that of this trial and this of its parameters."""

@@ -1,5 +1,5 @@
 """Sweeps killed at any moment and typed again: nothing finished is lost or run twice, and the end is
-that of a sweep that nobody disturbed."""
+that of a sweep that nobody disturbed; and a job that kills its process each time holds up no other one."""
 
 import os
 import signal
@@ -16,20 +16,33 @@ from end_to_end_tools import record
 from medsql.runs.folder import RECORD
 from medsql.runs.study import Address
 
+GRID = ["lora.r=1,2,3,4"]
+STUDY = [
+    "hydra/sweeper=study",
+    "hydra.sweeper.sampler.seed=1",
+    "hydra.sweeper.sampler.n_startup_trials=3",
+    "hydra.sweeper.n_trials=6",
+    "hydra.sweeper.enqueue=[{lora.r:2}]",
+    "lora.r=1,2,4",
+    "optim.lr=tag(log,interval(1e-4,1e-1))",
+]
 KINDS = {
-    "grid": ["lora.r=1,2,3,4"],
-    "study": [
-        "hydra/sweeper=study",
-        "hydra/sweeper/pruner=median",
-        "hydra.sweeper.pruner.n_startup_trials=2",
-        "hydra.sweeper.sampler.seed=1",
-        "hydra.sweeper.sampler.n_startup_trials=3",
-        "hydra.sweeper.n_trials=6",
-        "hydra.sweeper.enqueue=[{lora.r:2}]",
-        "lora.r=1,2,4",
-        "optim.lr=tag(log,interval(1e-4,1e-1))",
-    ],
+    "grid": GRID,
+    "study": [*STUDY, "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2"],
+    "halving": [*STUDY, "hydra/sweeper/pruner=successive_halving", "hydra.sweeper.pruner.reduction_factor=2"],
+    "joblib": [*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
 }
+
+DEADLY = """
+import os, signal, sys
+
+def die(event, arguments):
+    if event in ("open", "os.mkdir") and os.environ["DEADLY"] in str(arguments[0]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(die)
+"""
+"""A `sitecustomize.py` with which a process dies as soon as it is to write into certain folders."""
 
 MOMENTS = [place / 11 for place in range(1, 11)]
 """As shares of the time that an undisturbed sweep takes."""
@@ -109,7 +122,7 @@ def check(kind: str, moment: float, undisturbed: Any, training: list[str], folde
         assert file.read_bytes() == content, f"{file} was run again"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["grid", "study"])
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(kind, undisturbed, training, tmp_path):
     check(kind, 0.6, undisturbed, training, tmp_path)
     states = [run["state"] for name, run in undisturbed(kind).outcome.items() if name != "study"]
@@ -133,3 +146,44 @@ def test_a_sweep_killed_again_and_again_ends_as_if_it_had_not_been(kind, undistu
         kill_after(command(kind, training), 4 + 0.7 * place, tmp_path)
     subprocess.run(command(kind, training), cwd=tmp_path, check=True, capture_output=True, timeout=600)
     assert outcome(tmp_path / "multirun" / "killed") == expected.outcome
+
+
+def deadly(folder: Path, where: str) -> dict[str, str]:
+    """An environment in which processes die where they write into a folder of that name."""
+    (folder / "sitecustomize.py").write_text(DEADLY)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"PYTHONPATH": path, "DEADLY": where}
+
+
+def test_a_job_that_kills_its_process_each_time_costs_one_command(command, training, tmp_path):
+    typed = ["-m", "lora.r=2,4,8", "name=ranks", *training, "optim.max_steps=10"]
+    env = deadly(tmp_path, "lora.r=4/checkpoints")
+    assert command("train", *typed, env=env).returncode == -signal.SIGKILL
+    again = command("train", *typed, env=env)
+    assert again.returncode == 1, again.stdout + again.stderr
+    assert "lora.r=4: killed when last at work" in again.stdout
+    last = again.stderr.splitlines()[-1]
+    assert last.startswith("medsql: 1 of 3 jobs failed: lora.r=4 (its process was lost 2 times (SIGKILL(-9))")
+    table = [line.split()[:2] for line in again.stdout.splitlines() if line.startswith("lora.r=")]
+    assert ["lora.r=4", "killed"] in table
+    assert [name for name, state in table if state == "finished"] == ["lora.r=2", "lora.r=8"]
+
+    without_the_cause = command("train", *typed)
+    assert without_the_cause.returncode == 0, without_the_cause.stdout + without_the_cause.stderr
+    assert record(tmp_path / "multirun" / "ranks" / "lora.r=4")["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_process_each_time_has_failed_and_the_search_goes_on(
+    command, training, tmp_path
+):
+    search = ["hydra/sweeper=study", "hydra.sweeper.n_trials=3", "lora.r=2,4", "name=search"]
+    typed = ["-m", *search, *training, "optim.max_steps=10"]
+    env = deadly(tmp_path, "trial-0001/checkpoints")
+    assert command("train", *typed, env=env).returncode == -signal.SIGKILL
+    again = command("train", *typed, env=env)
+    assert again.returncode == 0, again.stdout + again.stderr
+    trials = Address(f"sqlite:///{tmp_path / 'multirun' / 'search' / 'study.db'}", "search").load().trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[1].user_attrs["error"].startswith("WorkerLost: its process was lost 2 times (SIGKILL(-9))")
+    assert sorted(trial.user_attrs["retries"] for trial in trials if "retries" in trial.user_attrs) == [1]

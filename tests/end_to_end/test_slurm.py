@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,15 @@ cp "$script" "$FAKE_SLURM/script"
 (
     sleep 1
     for task in 0 1; do
-        SLURM_JOB_ID=70$task SLURM_ARRAY_JOB_ID=700 SLURM_ARRAY_TASK_ID=$task bash "$script"
+        SLURM_JOB_ID=70$task SLURM_ARRAY_JOB_ID=700 SLURM_ARRAY_TASK_ID=$task bash "$script" ||
+            echo "700_$task|FAILED|here" >> "$FAKE_SLURM/ended"
     done
 ) > "$FAKE_SLURM/output" 2>&1 &
 echo "Submitted batch job 700"
+"""
+SACCT = """#!/bin/bash
+echo "JobID|State|NodeList"
+cat "$FAKE_SLURM/ended"
 """
 SRUN = """#!/bin/bash
 # srun --unbuffered --output FILE COMMAND
@@ -33,10 +39,17 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     """An environment in which Slurm's commands are there."""
     folder = tmp_path / "slurm"
     folder.mkdir()
-    for name, script in {"sbatch": SBATCH, "srun": SRUN, "sacct": "#!/bin/bash\n"}.items():
+    for name, script in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT}.items():
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)
+    (folder / "ended").touch()
     return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "FAKE_SLURM": str(folder)}
+
+
+def kill_run(process: subprocess.Popen[str], folder: Path) -> None:
+    """Kill the process that runs in the folder, once it has saved its first checkpoint."""
+    wait_for(lambda: list(folder.glob("checkpoints/*.ckpt")), process)
+    os.kill(record(folder)["environment"]["pid"], signal.SIGKILL)
 
 
 def test_a_preempted_job_is_requeued_and_goes_on_from_its_checkpoint(start, training, tmp_path):
@@ -73,6 +86,23 @@ def test_a_sweep_is_one_array_that_slurm_may_requeue_and_warns_before_its_time_i
     assert (options["time"], options["partition"], options["mem"]) == ("30", "gpu", "8GB")
     assert (options["gpus-per-node"], options["cpus-per-task"], options["nodes"]) == ("1", "4", "1")
     assert "account" not in options
+
+
+def test_a_job_that_slurm_ends_is_one_failed_job_and_the_others_results_count(
+    start, training, tmp_path, slurm
+):
+    quick = [*training, "optim.max_steps=30", "hydra/launcher=slurm", "name=cluster"]
+    process = start("train", "-m", "lora.r=2,4", *quick, env=slurm)
+    killed, other = (tmp_path / "multirun" / "cluster" / f"lora.r={r}" for r in (2, 4))
+    kill_run(process, killed)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 1
+    assert record(other)["state"] == "finished", output
+    last = output.splitlines()[-1]
+    assert last.startswith(
+        "medsql: 1 of 2 jobs failed: lora.r=2 (Slurm's job 700_0 ended without a result (FAILED), see "
+    )
+    assert len([line for line in output.splitlines() if line.startswith("lora.r=4 ")]) == 1, "in the table"
 
 
 def test_where_there_is_no_slurm_one_line_says_so(command, training):

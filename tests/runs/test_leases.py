@@ -19,6 +19,11 @@ def engine(tmp_path: Path) -> Engine:
     return engine
 
 
+def workers(folder: Path) -> list[str]:
+    """Those that have a folder of their own there."""
+    return sorted(home.name for home in folder.glob(".workers/*/*/"))
+
+
 def test_a_key_has_one_holder(engine, tmp_path):
     with Leases(engine, "s", tmp_path, 60) as one, Leases(engine, "s", tmp_path, 60) as other:
         assert one.take("trial 1")
@@ -39,7 +44,7 @@ def test_what_is_released_or_left_is_free(engine, tmp_path):
             one.release("trial 1")
             assert other.take("trial 1") and not other.take("trial 2")
         assert other.take("trial 2")
-    assert not list((tmp_path / ".workers").iterdir()), "nobody is left"
+    assert workers(tmp_path) == [], "nobody is left"
 
 
 def killed_worker(tmp_path: Path, folder: Path) -> None:
@@ -60,6 +65,18 @@ def test_a_killed_worker_of_the_same_folder_is_known_to_be_dead_at_once(engine, 
     killed_worker(tmp_path, tmp_path)
     with Leases(engine, "s", tmp_path, 60) as other:
         assert other.take("trial 1")
+
+
+def test_a_killed_worker_leaves_nothing_behind_once_its_keys_are_taken_over(engine, tmp_path):
+    killed_worker(tmp_path, tmp_path)
+    (dead,) = workers(tmp_path)
+    with Leases(engine, "s", tmp_path, 60) as living:
+        with Leases(engine, "s", tmp_path, 60):
+            pass
+        assert workers(tmp_path) == sorted([dead, living.worker]), "who has to take a key over looks there"
+        with Leases(engine, "s", tmp_path, 60) as other:
+            assert other.take("trial 1")
+        assert workers(tmp_path) == [living.worker]
 
 
 def test_a_worker_elsewhere_counts_as_dead_after_its_silence(engine, tmp_path):

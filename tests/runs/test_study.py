@@ -1,5 +1,8 @@
 """A shared study: totals, resuming, retries and pruning, without any training."""
 
+import multiprocessing
+import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +13,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, UniformDistribution
 from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
 
 from medsql.errors import UserError
 from medsql.runs.folder import RunConflict
@@ -87,6 +91,57 @@ def test_a_trial_interrupted_before_all_its_parameters_were_sampled_gets_the_sam
         run_all(study)
     with worker(address, tmp_path) as study:
         address.load().ask()  # no parameter at all
+        run_all(study)
+    assert params(address) == params(other)
+
+
+def run_until_killed(address: Address, tmp_path: Path, where: tuple[type, str, str], **options: Any) -> None:
+    """Run the search; at the third call of a method, before it or after, the process is killed."""
+    owner, name, moment = where
+    original, calls = getattr(owner, name), 0
+
+    def deadly(*arguments: Any, **keywords: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3 and moment == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments, **keywords)
+        if calls == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
+    with worker(address, tmp_path, **options) as study:
+        run_all(study)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        (Study, "ask", "before"),
+        (Study, "ask", "after"),
+        (Trial, "_suggest", "after"),  # between the two parameters of a trial
+        (SharedStudy, "next", "after"),  # the job is not launched
+        (Study, "tell", "before"),
+        (Study, "tell", "after"),
+    ],
+    ids=lambda where: f"{where[2]} {where[1]}",
+)
+def test_a_process_killed_at_any_point_loses_no_trial_and_repeats_none(address, tmp_path, where):
+    tpe = {"sampler": lambda seed: TPESampler(seed=seed, n_startup_trials=2), "n_trials": 5}
+    killed = multiprocessing.get_context("fork").Process(
+        target=run_until_killed, args=(address, tmp_path, where), kwargs=tpe
+    )
+    killed.start()
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
+    ended = [trial.number for trial in address.load().trials if trial.state == TrialState.COMPLETE]
+    with worker(address, tmp_path, **tpe) as study:
+        assert [job.number for job in run_all(study)] == [
+            number for number in range(5) if number not in ended
+        ]
+    other = Address(f"sqlite:///{tmp_path / 'undisturbed.db'}", "s")
+    with worker(other, tmp_path, **tpe) as study:
         run_all(study)
     assert params(address) == params(other)
 
