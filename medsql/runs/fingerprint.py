@@ -33,6 +33,10 @@ NOT_IDENTITY = {
 """Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names,
 and a baseline is a run of its own."""
 
+LATER: dict[str, Any] = {"model.lacks": None, "data.lossless": False}
+"""Settings that came later, each with the value at which all is as before: there they are left out, and
+runs of before are the same runs still."""
+
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""
 
@@ -51,6 +55,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
+    flat = {key: value for key, value in flat.items() if key not in LATER or value != LATER[key]}
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
     for key in ("data.path", "model.checkpoint", "adapter", "eval.database"):
         if kept.get(key):
