@@ -72,7 +72,9 @@ class Contest:
         started = time.perf_counter()
         size, pad_id = self.decode.batch_size, self.tokenizer.pad_token_id
         loader = generation_loader(self.data.test, ROWS, size, pad_id)
-        self.batched = predict(self.model, self.tokenizer, loader, self.decode, self.bound)
+        self.batched = predict(
+            self.model, self.tokenizer, loader, self.decode, self.bound, self.data.spelling
+        )
         return ROWS / (time.perf_counter() - started)
 
     def _report(self) -> float:
@@ -94,7 +96,8 @@ class Contest:
         return ROWS / (time.perf_counter() - started)
 
     def _agreement(self) -> str:
-        same = sum(one.sql == other for one, other in zip(self.batched, self.one_by_one, strict=True))
+        one_by_one = map(self.data.spelling.unspell, self.one_by_one)
+        same = sum(one.sql == other for one, other in zip(self.batched, one_by_one, strict=True))
         lengths = [len(ids) for ids in self.tokenizer(self.one_by_one)["input_ids"]]
         cut = sum(length >= self.bound for length in lengths)
         spread = (

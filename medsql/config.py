@@ -82,18 +82,20 @@ class ModelSettings:
     """Which seq2seq checkpoint is fine-tuned.
 
     `checkpoint` is a hub name, a folder, or `bundled:NAME`, which the package brings along; `fallbacks`
-    are tried in order where it does not load.
+    are tried in order where it does not load. `lacks` are characters that its tokenizer is made to lack.
     """
 
     name: str
     checkpoint: str
     fallbacks: list[str] = field(default_factory=list)
     dtype: str = "float32"
+    lacks: str | None = None
 
     def __post_init__(self) -> None:
         _check(bool(self.checkpoint), "model.checkpoint is empty: name a hub checkpoint or a folder")
         # T5 overflows in float16, so that is not a choice.
         _check_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        _check(self.lacks != "", "model.lacks is empty: null leaves the tokenizer as it is")
 
 
 @dataclass
@@ -183,7 +185,8 @@ class DataSettings:
     With `split: report`, `fold` makes the test rows one of `FOLDS` parts of the pool, for cross-validation.
     `pairs` and `seed` shape what is generated, the synthetic hospital and the corpus of pretraining,
     and `admissions` the hospital alone. The corpus holds whole prompts and
-    splits of its own: it needs `prompt: none` and `split: source`.
+    splits of its own: it needs `prompt: none` and `split: source`, and `lossless: false`, for its sentinels
+    are tokens. `lossless` spells what the model's vocabulary lacks, see `medsql.data.spelling`.
 
     What else is trained on, never validated or tested: `augment` further versions of each training row, with
     other values (0.5: of every second row); the questions of `templates`, a folder of MIMICSQL's, that have
@@ -204,6 +207,7 @@ class DataSettings:
     admissions: int = 100
     pairs: int = 2000
     seed: int = 42
+    lossless: bool = True
     augment: float = 0
     templates: str | None = None
     hospital_epochs: float = 0
@@ -214,7 +218,7 @@ class DataSettings:
         _check_choice("data.source", self.source, SOURCES)
         _check_choice("data.split", self.split, ("source", "report"))
         _check_choice("data.prompt", self.prompt, PROMPTS)
-        for key, value in (("split", "source"), ("prompt", "none")):
+        for key, value in (("split", "source"), ("prompt", "none"), ("lossless", False)):
             _check(
                 self.source != "corpus" or getattr(self, key) == value,
                 f"data.{key}={getattr(self, key)} contradicts data=corpus, which needs data.{key}={value}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from medsql.composition import unnamed
 from medsql.config import EvalSettings, EvaluateSettings, SettingsError, TrainSettings
 from medsql.door import door
-from medsql.runs.collect import base_of, rows_changed
+from medsql.runs.collect import base_of, codes_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
 from medsql.runs.predictions import write_predictions
@@ -61,6 +61,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     """Rows → model with its adapter → SQL → scores in the run's folder."""
     # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
     from medsql.data.module import generation_loader
+    from medsql.data.spelling import Spelling
     from medsql.data.splits import pairs_digest
     from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
@@ -75,7 +76,8 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
     backbone = shared_backbone(settings.model)
-    data = shared_tokens(splits, backbone, settings.data)
+    spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
+    data = shared_tokens(splits, backbone, settings.data, spelling)
     model = load_adapter(backbone.model, Path(settings.adapter)) if settings.adapter else backbone.model
     tuned = settings.run or settings.adapter
     run.note(
@@ -97,7 +99,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
     with autocast(settings.trainer):
-        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
+        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound, data.spelling)
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)

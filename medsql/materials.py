@@ -21,14 +21,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from medsql.config import DataSettings, ModelSettings
+from medsql.data.spelling import Spelling
 from medsql.data.splits import Splits, load_splits
-from medsql.data.tokenized import TokenizedSplits, tokenize_splits
+from medsql.data.tokenized import TokenizedSplits, tokenize_splits, tokenizer_digest
 from medsql.model.backbone import Backbone, load_backbone
 from medsql.runs.fingerprint import by_content
 
 log = logging.getLogger(__name__)
 
-OF_TOKENS = ("prompt", "max_input_tokens", "max_target_tokens", "cache_dir")
+OF_TOKENS = ("prompt", "max_input_tokens", "max_target_tokens", "lossless", "cache_dir")
 """Data settings that the rows themselves do not depend on."""
 
 T = TypeVar("T")
@@ -45,14 +46,19 @@ def shared_splits(settings: DataSettings) -> Splits:
     return replace(splits, record=splits.record | {"reused": reused})
 
 
-def shared_tokens(splits: Splits, backbone: Backbone, settings: DataSettings) -> TokenizedSplits:
+def shared_tokens(
+    splits: Splits, backbone: Backbone, settings: DataSettings, spelling: Spelling | None = None
+) -> TokenizedSplits:
     """The token ids of `tokenize_splits`."""
     key = (
-        by_content(backbone.checkpoint),
+        tokenizer_digest(backbone.tokenizer),
+        spelling and tuple(spelling.codes.items()),
         *splits.record["sha256"].values(),
         *(getattr(settings, name) for name in OF_TOKENS),
     )
-    tokens, reused = _shared("tokens", key, lambda: tokenize_splits(splits, backbone.tokenizer, settings))
+    tokens, reused = _shared(
+        "tokens", key, lambda: tokenize_splits(splits, backbone.tokenizer, settings, spelling)
+    )
     return replace(tokens, record=tokens.record | {"reused": reused})
 
 
@@ -62,7 +68,7 @@ def shared_backbone(settings: ModelSettings, *, trained: bool = False) -> Backbo
     Its weights must stay as they are, unless it is asked for as one whose own weights are `trained`.
     """
     checkpoints = (settings.checkpoint, *settings.fallbacks)
-    key = (settings.dtype, *checkpoints, *map(by_content, checkpoints))
+    key = (settings.dtype, settings.lacks, *checkpoints, *map(by_content, checkpoints))
     backbone, reused = _shared("base model", key, lambda: load_backbone(settings))
     model = backbone.model
     if trained:

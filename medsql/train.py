@@ -100,6 +100,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         max_new_tokens=bound,
         seed=settings.seed,
         show=settings.validation.show,
+        spelling=tokenized.spelling,
     )
 
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
@@ -119,7 +120,9 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
         log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
         with autocast(settings.trainer):
-            predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
+            predictions = predict(
+                module.model, tokenizer, data.test_dataloader(), settings.decode, bound, tokenized.spelling
+            )
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
         facts |= {"decode": asdict(settings.decode)}

@@ -185,6 +185,7 @@ def test_pretraining_composes_to_its_own_values_and_not_the_groups(settings):
         ("data=synthetic", "a base is pretrained on data=corpus"),
         ("data.prompt=schema", "data.prompt=schema contradicts data=corpus"),
         ("data.split=report", "data.split=report contradicts data=corpus"),
+        ("data.lossless=true", "data.lossless=True contradicts data=corpus"),
         ("objective=val/exact_mach", "objective=val/exact_mach: choose one of"),
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("optim=adafactor", "optim.beta2=0.98 contradicts optim=adafactor"),

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_t5, tiny_tokenizer
+from tiny import t5_tokenizer, tiny_t5, tiny_tokenizer
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
 from medsql import materials
 from medsql.config import DataSettings, LoraSettings, ModelSettings, SettingsError
+from medsql.data.spelling import Spelling
 from medsql.data.tokenized import _Task
 from medsql.materials import shared_backbone, shared_splits, shared_tokens
 from medsql.model.lora import add_lora
@@ -128,7 +129,13 @@ def test_a_checkpoint_that_changed_in_between_is_read_again(model: ModelSettings
 
 @pytest.mark.parametrize(
     "change",
-    [{"prompt": "schema"}, {"max_input_tokens": 5}, {"max_target_tokens": 5}, {"cache_dir": "other"}],
+    [
+        {"prompt": "schema"},
+        {"max_input_tokens": 5},
+        {"max_target_tokens": 5},
+        {"lossless": False},
+        {"cache_dir": "other"},
+    ],
 )
 def test_another_prompt_or_length_takes_the_same_rows_and_makes_other_tokens(
     model: ModelSettings, data: DataSettings, tmp_path: Path, change: dict[str, Any]
@@ -141,6 +148,20 @@ def test_another_prompt_or_length_takes_the_same_rows_and_makes_other_tokens(
     splits = shared_splits(other)
     assert splits.record["reused"]
     assert not shared_tokens(splits, backbone, other).record["reused"]
+
+
+def test_a_tokenizer_made_to_lack_characters_is_another_base_and_makes_other_tokens(
+    data: DataSettings, tmp_path: Path
+) -> None:
+    tiny_t5().save_pretrained(tmp_path)
+    t5_tokenizer(tmp_path)
+    splits, whole = shared_splits(data), ModelSettings("t5", str(tmp_path))
+    plain = shared_tokens(splits, shared_backbone(whole), data)
+    lacking = shared_backbone(replace(whole, lacks="="))
+    tokens = shared_tokens(splits, lacking, data)
+    assert not lacking.reused and not tokens.record["reused"]
+    assert "=" in tokens.spelling.codes.keys() - plain.spelling.codes.keys()
+    assert not shared_tokens(splits, lacking, data, Spelling()).record["reused"]
 
 
 @pytest.mark.parametrize("change", [{"train_rows": 5}, {"split": "report"}])

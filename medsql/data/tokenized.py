@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from medsql.config import SPLITS, DataSettings
+from medsql.data.lost import log_lost, lost_record
 from medsql.data.pairs import Pair
 from medsql.data.prompts import prompt_template, render
+from medsql.data.spelling import Spelling, decoded, needed_spelling
 from medsql.data.splits import Splits, pairs_digest
 from medsql.files import write_json
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:  # each takes a second or more to import
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cache key: raise it when what an entry means changes."""
 
 CHUNK = 1000
@@ -39,6 +41,7 @@ class TokenizedSplits:
     """Token ids, unpadded: each split has the int32 list columns `input_ids` and `labels`.
 
     `longest_target` is the longest training target in tokens, the end token included, after truncation.
+    `spelling` is how targets and questions were written, and so how outputs are to be read.
     """
 
     train: Dataset
@@ -46,20 +49,32 @@ class TokenizedSplits:
     test: Dataset
     longest_target: int
     record: dict[str, Any]
+    spelling: Spelling = field(default_factory=Spelling)
 
 
 def tokenize_splits(
-    splits: Splits, tokenizer: PreTrainedTokenizerBase, settings: DataSettings
+    splits: Splits,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: DataSettings,
+    spelling: Spelling | None = None,
 ) -> TokenizedSplits:
     """Renders and tokenises all splits, or finds them in the cache under `settings.cache_dir`.
+
+    With `settings.lossless`, targets are written so that they come back from the tokenizer as they were, in
+    the `spelling` given (of a model that was trained with it) or the one that the training targets need.
+    Questions are written alike, so that what is to be copied from them looks the same; the prompt around them
+    stays as it is. How many targets do not come back, with and without it, is counted and logged.
 
     Inputs and targets longer than `settings.max_input_tokens` and `settings.max_target_tokens` are
     truncated, counted and logged. A damaged entry is built anew. A cache that cannot be used
     costs a warning and memory, not the run.
     """
-    task = _Task(
-        tokenizer, prompt_template(settings.prompt), settings.max_input_tokens, settings.max_target_tokens
-    )
+    if not settings.lossless:
+        spelling = Spelling()
+    elif spelling is None:
+        spelling = needed_spelling(tokenizer, [pair.sql for pair in splits.train])
+    template = prompt_template(settings.prompt)
+    task = _Task(tokenizer, template, spelling, settings.max_input_tokens, settings.max_target_tokens)
     cache = Path(settings.cache_dir).expanduser() / "tokenized"
     recipe = task.digest()
     datasets: dict[str, Dataset] = {}
@@ -77,10 +92,15 @@ def tokenize_splits(
         "truncated_inputs": {name: counts[name]["truncated_inputs"] for name in SPLITS},
         "truncated_targets": {name: counts[name]["truncated_targets"] for name in SPLITS},
         "longest_target": counts["train"]["longest_target"],
+        "spelling": dict(spelling.codes),
+        "lost": lost_record(splits, tokenizer, spelling, counts),
         "cache": states,
         "cache_dir": str(cache),
     }
-    return TokenizedSplits(**datasets, longest_target=counts["train"]["longest_target"], record=record)
+    first = counts["train"]["first_lost"]
+    log_lost(record, settings, None if first < 0 else splits.train[first])
+    longest = counts["train"]["longest_target"]
+    return TokenizedSplits(**datasets, longest_target=longest, record=record, spelling=spelling)
 
 
 def _warn_truncated(name: str, counts: dict[str, int], settings: DataSettings) -> None:
@@ -95,6 +115,7 @@ class _Task:
 
     tokenizer: PreTrainedTokenizerBase
     template: str
+    spelling: Spelling
     max_input: int
     max_target: int
 
@@ -103,11 +124,11 @@ class _Task:
         import transformers
 
         parts = [FORMAT, transformers.__version__, tokenizers.__version__, tokenizer_digest(self.tokenizer)]
-        parts += [self.template, self.max_input, self.max_target]
+        parts += [self.template, sorted(self.spelling.codes.items()), self.max_input, self.max_target]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def build(self, pairs: list[Pair]) -> tuple[pa.Table, dict[str, int]]:
-        """The table of `pairs`, and how many of its inputs and targets were truncated.
+        """The table of `pairs`, and how many of its inputs and targets were truncated, of its targets lost.
 
         Whole prompts go through the tokenizer, their constant head included: a tokenizer may merge
         across any border, so ids of a head and a tail need not be the ids of both together.
@@ -115,37 +136,61 @@ class _Task:
         import pyarrow as pa
 
         schema = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
-        counts = {"truncated_inputs": 0, "truncated_targets": 0, "longest_target": 0}
+        counts = dict.fromkeys(("truncated_inputs", "truncated_targets", "longest_target"), 0)
+        counts |= {"lost_unspelled": 0, "lost": 0, "first_lost": -1}  # a row's number, -1: none
         batches = []
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
-            prompts = [render(self.template, pair.question) for pair in chunk]
+            prompts = [render(self.template, self.spelling.spell(pair.question)) for pair in chunk]
             targets = [pair.sql for pair in chunk]
-            inputs, long_inputs = _encode(self.tokenizer, "text", prompts, self.max_input)
-            labels, long_targets = _encode(self.tokenizer, "text_target", targets, self.max_target)
+            spelled = [self.spelling.spell(sql) for sql in targets]
+            inputs = _encode(self.tokenizer, "text", prompts)
+            labels = _encode(self.tokenizer, "text_target", spelled)
+            lost = lost_unspelled = self._lost(labels, targets, self.spelling)
+            if self.spelling.codes:
+                as_they_are = _encode(self.tokenizer, "text_target", targets)
+                lost_unspelled = self._lost(as_they_are, targets, Spelling())
+            if lost and counts["first_lost"] < 0:
+                counts["first_lost"] = start + lost[0]
+            counts["lost"] += len(lost)
+            counts["lost_unspelled"] += len(lost_unspelled)
+            long_inputs = _truncate(self.tokenizer, "text", prompts, inputs, self.max_input)
+            long_targets = _truncate(self.tokenizer, "text_target", spelled, labels, self.max_target)
             batches.append(pa.record_batch([inputs, labels], schema=schema))
             counts["truncated_inputs"] += long_inputs
             counts["truncated_targets"] += long_targets
             counts["longest_target"] = max(counts["longest_target"], *(len(ids) for ids in labels))
         return pa.Table.from_batches(batches, schema), counts
 
+    def _lost(self, ids: list[list[int]], targets: list[str], spelling: Spelling) -> list[int]:
+        """The places of the targets that come back from their `ids` as something else."""
+        texts = decoded(self.tokenizer, ids)
+        return [i for i, sql in enumerate(targets) if spelling.unspell(texts[i]) != sql]
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str], limit: int
-) -> tuple[list[list[int]], int]:
-    """Token ids of `texts`, none longer than `limit`, and how many had to be truncated.
+
+def _encode(tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str]) -> list[list[int]]:
+    """Token ids of `texts`, however long.
 
     `side` is the tokenizer's argument for them, `text` for inputs and `text_target` for targets.
     """
-    # Without truncation first, for a truncated encoding does not say that it is one.
     ids: list[list[int]] = tokenizer(**{side: texts}, verbose=False)["input_ids"]
+    return ids
+
+
+def _truncate(
+    tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str], ids: list[list[int]], limit: int
+) -> int:
+    """Puts a shorter encoding in the place of each longer than `limit`, and says of how many.
+
+    Behind `_encode`, for a truncated encoding does not say that it is one.
+    """
     too_long = [i for i, tokens in enumerate(ids) if len(tokens) > limit]
     if too_long:
         long_texts = {side: [texts[i] for i in too_long]}
         shortened = tokenizer(**long_texts, truncation=True, max_length=limit)["input_ids"]
         for i, tokens in zip(too_long, shortened, strict=True):
             ids[i] = tokens
-    return ids, len(too_long)
+    return len(too_long)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi
+from tokenizers import Regex, decoders, normalizers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -16,6 +18,9 @@ from medsql.assets import BUNDLED, checkpoint_folder
 from medsql.config import ModelSettings, SettingsError
 
 log = logging.getLogger(__name__)
+
+NOWHERE = "\U0010fffd"
+"""A character for private use, which no vocabulary has."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class Backbone:
 def load_backbone(settings: ModelSettings) -> Backbone:
     """Load the first of `settings.checkpoint` and `settings.fallbacks` that loads.
 
-    Raises `SettingsError`, one line with every candidate and its reason, where none does.
+    Raises `SettingsError`, one line with every candidate and its reason, where none does, and where its
+    tokenizer cannot be made to lack `settings.lacks`.
     """
     transformers_logging.disable_progress_bar()  # for "Loading weights", over before it can be read
     failures: dict[str, str] = {}
@@ -50,6 +56,8 @@ def load_backbone(settings: ModelSettings) -> Backbone:
             failures[checkpoint] = _one_line(error)
             log.warning("model checkpoint %s does not load: %s", checkpoint, failures[checkpoint])
             continue
+        if settings.lacks is not None:
+            _take_away(tokenizer, settings.lacks)
         return Backbone(model, tokenizer, checkpoint, failures)
     reasons = "; ".join(f"{checkpoint}: {reason}" for checkpoint, reason in failures.items())
     cure = "; model=mini is bundled and needs no download" if settings.name != "mini" else ""
@@ -90,6 +98,26 @@ def _from_pretrained(
         attn_implementation=None if torch.cuda.is_available() else "eager",
     )
     return model, tokenizer
+
+
+def _take_away(tokenizer: PreTrainedTokenizerBase, characters: str) -> None:
+    """Make the tokenizer lack `characters`: each is encoded to `<unk>`, and no piece is decoded to one.
+
+    So T5's does with `<`. Pieces keep their ids, for the model's embeddings have them; those with such a
+    character are never chosen. What is done here is saved with the tokenizer.
+
+    Raises `SettingsError` where a tokenizer takes no such step, or writes any character in bytes.
+    """
+    if not tokenizer.is_fast:
+        raise SettingsError(f"model.lacks={characters}: {type(tokenizer).__name__} can write any character")
+    backend = tokenizer.backend_tokenizer
+    pattern = Regex(f"[{re.escape(characters)}]")
+    to_nothing = normalizers.Replace(pattern, NOWHERE)
+    backend.normalizer = normalizers.Sequence([*filter(None, [backend.normalizer]), to_nothing])
+    backend.decoder = decoders.Sequence([*filter(None, [backend.decoder]), decoders.Replace(pattern, "")])
+    for character in characters:
+        if tokenizer.unk_token_id not in tokenizer(character)["input_ids"]:
+            raise SettingsError(f"model.lacks={characters}: this model's tokenizer can write any character")
 
 
 def _one_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Pair, Prediction
+from medsql.data.spelling import Spelling, decoded
 from medsql.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,12 @@ def generate_sql(
     batch: Mapping[str, Tensor],
     decode: DecodeSettings,
     max_new_tokens: int,
+    spelling: Spelling = Spelling(),  # noqa: B008  # frozen, and the one that changes nothing
 ) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
-    Spaces come back as the model wrote them.
+    Spaces come back as the model wrote them, and what the targets were spelled in is read back.
     """
     beams = {} if decode.num_beams == 1 else {"early_stopping": True, "length_penalty": decode.length_penalty}
     with _evaluating(model), torch.no_grad():
@@ -50,7 +52,7 @@ def generate_sql(
             use_cache=True,
             **beams,
         )
-    queries = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    queries = map(spelling.unspell, decoded(tokenizer, tokens))
     ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()
     return [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
 
@@ -61,6 +63,7 @@ def predict(
     batches: Iterable[Mapping[str, Tensor]],
     decode: DecodeSettings,
     max_new_tokens: int,
+    spelling: Spelling = Spelling(),  # noqa: B008
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
@@ -69,7 +72,7 @@ def predict(
     outputs: dict[int, Prediction] = {}
     try:
         for batch in batches:
-            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens)
+            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens, spelling)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

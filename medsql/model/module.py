@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from medsql.config import SCORES, DecodeSettings, OptimSettings
 from medsql.data.pairs import Pair
+from medsql.data.spelling import Spelling
 from medsql.errors import UserError
 from medsql.metrics.execution import Execution
 from medsql.metrics.scores import row_scores
@@ -46,7 +47,7 @@ class TextToSQL(pl.LightningModule):
     `validation_pairs` holds the latter's questions and gold queries by `index`.
 
     `total_steps` counts optimisation steps and sets the schedule's length; `max_new_tokens` bounds
-    generation; `show` predictions are logged as text after each validation.
+    generation; `show` predictions are logged as text after each validation. `spelling` is that of the labels.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class TextToSQL(pl.LightningModule):
         max_new_tokens: int,
         seed: int,
         show: int = 3,
+        spelling: Spelling = Spelling(),  # noqa: B008  # frozen
     ) -> None:
         super().__init__()
         self.model = model.train()  # from_pretrained leaves dropout off
@@ -72,6 +74,7 @@ class TextToSQL(pl.LightningModule):
         self.max_new_tokens = max_new_tokens
         self.seed = seed
         self.show = show
+        self.spelling = spelling
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
@@ -174,7 +177,9 @@ class TextToSQL(pl.LightningModule):
             self.validation_loss.update(self.loss(batch).expand(len(batch["labels"])))
             return
         rows = batch["index"].tolist()
-        predictions = generate_sql(self.model, self.tokenizer, batch, self.decode, self.max_new_tokens)
+        predictions = generate_sql(
+            self.model, self.tokenizer, batch, self.decode, self.max_new_tokens, self.spelling
+        )
         for row, (sql, _) in zip(rows, predictions, strict=True):
             for name, value in row_scores(sql, self.validation_pairs[row].sql, self._execution).items():
                 self.scores[name].update(math.nan if value is None else float(value))

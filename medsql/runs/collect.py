@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 ROOTS = ("outputs", "multirun")
 """Where runs land unless told otherwise, below the working folder."""
 
-OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens")
+OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens", "lossless")
 """Data settings that a fine-tuned model was trained with, whatever data it is then scored on."""
 
 
@@ -59,6 +59,11 @@ def base_of(run: str | None) -> str | None:
     return None if run is None else str(finished_run(run)[1]["model"]["checkpoint"])
 
 
+def codes_of(run: str) -> dict[str, str]:
+    """How a run spelled what its vocabulary lacks; none in the records of runs before there were any."""
+    return dict(finished_run(run)[1]["tokenized"].get("spelling", {}))
+
+
 def rows_changed(run: str, data: dict[str, Any]) -> bool:
     """Whether the source that a run was trained on has other rows by now, which is logged.
 
@@ -97,7 +102,7 @@ def of_run(settings: EvaluateSettings, explicit: set[str]) -> EvaluateSettings:
 
 def _data(settings: EvaluateSettings, explicit: set[str], trained: dict[str, Any]) -> DataSettings:
     """The run's data; or, where `data=` was typed, that, prompted as the run was."""
-    recorded = trained["data"]
+    recorded = {"lossless": False} | trained["data"]  # as it was before that was a setting
     taken = {key: recorded[key] for key in OF_THE_ADAPTER} if "data" in explicit else recorded
     kept = {
         key: value for key, value in taken.items() if f"data.{key}" not in explicit and key != "cache_dir"

@@ -33,15 +33,17 @@ NOT_IDENTITY = {
 """Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names,
 and a baseline is a run of its own."""
 
-LATER = {
+LATER: dict[str, Any] = {
+    "model.lacks": None,
+    "data.lossless": False,
     "data.fold": None,
     "data.augment": 0,
     "data.templates": None,
     "data.hospital_epochs": 0,
     "data.hospital_weight": 0,
 }
-"""Settings that were added to others, and the value that means what was before them. It is left out, so that
-runs of that time are the same runs still."""
+"""Settings that came later, each with the value at which all is as before: there they are left out, and
+runs of before are the same runs still."""
 
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""

@@ -2,18 +2,21 @@
 
 import multiprocessing
 import resource
+import string
 import time
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from tiny import t5_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from medsql.config import DataSettings
 from medsql.data.pairs import Pair
 from medsql.data.prompts import prompt_template, render
+from medsql.data.spelling import Spelling, decoded
 from medsql.data.splits import Splits
 from medsql.data.tokenized import tokenize_splits, tokenizer_digest
 
@@ -29,7 +32,10 @@ def t5_like_tokenizer(**special):
     backend.decoder = decoders.Metaspace()
     texts = [prompt_template("report")] + [text for pair in PAIRS for text in (pair.question, pair.sql)]
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False
+        vocab_size=350,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        initial_alphabet=[*string.printable.strip()],  # so that nothing has to be spelled
+        show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
     backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
@@ -83,7 +89,7 @@ def test_ids_are_those_of_the_whole_prompt(tokenizer, settings, prompt):
 
 def test_a_pad_or_unknown_token_in_a_target_is_a_label_like_any_other(tokenizer, settings):
     splits = Splits([Pair("q", "SELECT <pad> \u00e9")], PAIRS[5:7], [], {})
-    labels = tokenize_splits(splits, tokenizer, settings).train[0]["labels"]
+    labels = tokenize_splits(splits, tokenizer, replace(settings, lossless=False)).train[0]["labels"]
     assert tokenizer.pad_token_id in labels and tokenizer.unk_token_id in labels
     assert -100 not in labels
 
@@ -117,6 +123,90 @@ def test_more_rows_than_are_tokenised_at_once_stay_in_order(tokenizer, settings)
     decoded = [tokenizer.decode(ids, skip_special_tokens=True) for ids in tokenized.train["labels"]]
     assert decoded == [pair.sql for pair in many]
     assert len(tokenized.test) == 0
+
+
+# What a vocabulary lacks
+
+LOSSY = Splits(
+    [Pair("up to 5?", 'A <= "5"'), Pair("which is a\\b?", 'B = "a\\b"'), Pair("all @ home?", "@")],
+    [Pair("a", "A")],
+    [Pair("é ~?", 'C < "é"')],
+    {},
+)
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    return t5_tokenizer(tmp_path_factory.mktemp("t5"))
+
+
+def test_targets_and_questions_are_spelled_and_the_prompt_around_them_is_not(t5, settings):
+    tokenized = tokenize_splits(LOSSY, t5, replace(settings, prompt="report", max_input_tokens=2000))
+    prompt = prompt_template("report")
+    assert tokenized.train[0]["input_ids"] == t5(render(prompt, "up to 5?"))["input_ids"]
+    assert tokenized.train[1]["input_ids"] == t5(render(prompt, "which is a@bb?"))["input_ids"]
+    written = decoded(t5, list(tokenized.train["labels"]))
+    assert written == ['A @l= "5"', 'B = "a@bb"', "@@"]
+    assert [tokenized.spelling.unspell(text) for text in written] == [pair.sql for pair in LOSSY.train]
+
+
+def test_what_is_lost_and_how_the_rest_is_spelled_is_counted_recorded_and_said(t5, settings, caplog):
+    caplog.set_level("INFO")
+    for attempt in ("built", "cached"):
+        caplog.clear()
+        record = tokenize_splits(LOSSY, t5, settings).record
+        assert record["spelling"] == {
+            **{"<": "@l", "\\": "@b", "^": "@h", "`": "@q", "{": "@o", "}": "@c", "~": "@t"},
+            **{"  ": "@s", "@": "@@"},
+        }
+        assert record["lost"]["targets"] == {
+            "characters": ["<", "\\", "é"],
+            "unspelled": {"train": 2, "validation": 0, "test": 1},
+            "spelled": {"train": 0, "validation": 0, "test": 1},  # é is in no training target
+        }, attempt
+        assert record["lost"]["questions"] == {
+            "characters": ["\\", "~", "é"],
+            "unspelled": {"train": 1, "validation": 0, "test": 1},
+            "spelled": {"train": 0, "validation": 0, "test": 1},
+        }
+        assert "loses a part of 3 of 5 targets; spelled: '<' @l, '\\\\' @b\n" in caplog.text
+        assert "1 of 5 targets cannot be written: the tokenizer loses 'é'\n" in caplog.text
+
+
+def test_without_lossless_targets_stay_as_they_are_and_an_example_says_what_is_lost(t5, settings, caplog):
+    published = replace(settings, lossless=False)
+    for attempt in ("built", "cached"):
+        caplog.clear()
+        tokenized = tokenize_splits(LOSSY, t5, published)
+        assert tokenized.train[0]["labels"] == t5('A <= "5"')["input_ids"]
+        assert tokenized.spelling == Spelling() and tokenized.record["spelling"] == {}
+        assert tokenized.record["lost"]["targets"]["spelled"] == {"train": 2, "validation": 0, "test": 1}
+        assert 'which data.lossless=true spells; such as A <= "5"' in caplog.text, attempt
+
+
+def test_where_nothing_is_lost_the_ids_are_those_of_the_texts_themselves(tokenizer, settings, caplog):
+    caplog.set_level("INFO")
+    tokenized = tokenize_splits(SPLITS, tokenizer, settings)
+    assert rows(tokenized.train) == rows(
+        tokenize_splits(SPLITS, tokenizer, replace(settings, lossless=False)).train
+    )
+    assert tokenized.record["spelling"] == {} and tokenized.record["lost"]["targets"]["characters"] == []
+    assert "targets" not in caplog.text
+
+
+def test_a_model_keeps_the_spelling_that_it_was_trained_in(t5, settings):
+    own = Spelling({"<": "$l", "$": "$$"})
+    tokenized = tokenize_splits(LOSSY, t5, settings, own)
+    assert decoded(t5, list(tokenized.train["labels"]))[0] == 'A $l= "5"'
+    assert tokenized.spelling == own
+    assert tokenized.record["lost"]["targets"]["spelled"] == {"train": 1, "validation": 0, "test": 1}
+    assert states(tokenize_splits(LOSSY, t5, settings)) == ["miss"] * 3
+
+
+def test_a_target_that_is_truncated_is_not_lost(t5, settings):
+    tokenized = tokenize_splits(LOSSY, t5, replace(settings, max_target_tokens=3))
+    assert tokenized.record["truncated_targets"]["train"] > 0
+    assert tokenized.record["lost"]["targets"]["spelled"]["train"] == 0
 
 
 # The cache

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_t5, tiny_tokenizer
+from tiny import T5_LACKS, t5_tokenizer, tiny_t5, tiny_tokenizer
+from transformers import AutoTokenizer
 
 from medsql.config import ModelSettings, SettingsError
+from medsql.data.spelling import decoded
 from medsql.model.backbone import load_backbone
 
 
@@ -63,3 +66,43 @@ def test_a_damaged_checkpoint_is_a_failure_too(checkpoint: str, tmp_path: Path) 
     (tmp_path / "model.safetensors").write_bytes(b"cut short")
     backbone = load_backbone(ModelSettings("mine", str(tmp_path), fallbacks=[checkpoint]))
     assert list(backbone.failures) == [str(tmp_path)]
+
+
+# A tokenizer that is made to lack characters
+
+SQL = 'SELECT A FROM B WHERE C <= "5" AND D = "a\\b~c" AND E > "6"'
+WITHOUT = 'SELECT A FROM B WHERE C = "5" AND D = "abc" AND E > "6"'
+
+
+def test_what_a_tokenizer_is_made_to_lack_is_unknown_to_it_and_is_never_written(tmp_path: Path) -> None:
+    whole = load_backbone(ModelSettings("mini", "bundled:mini"))
+    backbone = load_backbone(ModelSettings("mini", "bundled:mini", lacks=T5_LACKS))
+    backbone.tokenizer.save_pretrained(tmp_path)
+    for tokenizer in (
+        backbone.tokenizer,
+        copy.deepcopy(backbone.tokenizer),
+        AutoTokenizer.from_pretrained(tmp_path),
+    ):
+        ids = tokenizer(SQL)["input_ids"]
+        assert ids.count(tokenizer.unk_token_id) == 3
+        assert decoded(tokenizer, [ids])[0].replace("  ", " ") == WITHOUT
+        assert tokenizer("a > b <extra_id_0>") == whole.tokenizer("a > b <extra_id_0>")
+        written = tokenizer.batch_decode([[i] for i in range(len(tokenizer))], skip_special_tokens=True)
+        assert not {*T5_LACKS} & set().union(*written)
+
+
+def test_a_tokenizer_made_to_lack_what_t5_lacks_loses_what_t5s_loses(tmp_path: Path) -> None:
+    t5_tokenizer(tmp_path, lacks="")
+    tiny_t5().save_pretrained(tmp_path)
+    lacking = load_backbone(ModelSettings("mine", str(tmp_path), lacks=T5_LACKS)).tokenizer
+    (tmp_path / "t5").mkdir()
+    real = t5_tokenizer(tmp_path / "t5")
+    for tokenizer in (lacking, real):
+        assert tokenizer.unk_token_id in tokenizer("<")["input_ids"]
+        ids = tokenizer(SQL)["input_ids"]
+        assert decoded(tokenizer, [ids])[0].replace("  ", " ") == WITHOUT
+
+
+def test_a_tokenizer_that_writes_bytes_cannot_be_made_to_lack_a_character(checkpoint: str) -> None:
+    with pytest.raises(SettingsError, match=r"model\.lacks=<: this .* can write any character"):
+        load_backbone(ModelSettings("mine", checkpoint, lacks="<"))

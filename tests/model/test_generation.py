@@ -10,6 +10,7 @@ from tiny import LORA, tiny_t5, tiny_tokenizer
 
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Prediction
+from medsql.data.spelling import Spelling
 from medsql.model.generation import generate_sql, output_bound, predict
 from medsql.model.lora import add_lora
 
@@ -46,6 +47,15 @@ class Speaks:
 def test_spaces_and_signs_come_back_as_written(sql: str) -> None:
     model: Any = Speaks(sql)
     assert generate_sql(model, tiny_tokenizer(), batch_of("a", "b"), GREEDY, 9) == [Prediction(sql)] * 2
+
+
+def test_what_the_model_spelled_is_read_back_and_half_a_code_stays() -> None:
+    spelling = Spelling({"<": "@l", "é": "@xe9;", "@": "@@"})
+    for written, sql in (('A @l "@xe9;@@l"', 'A < "é@l"'), ("A @l @xe", "A < @xe"), ("A @", "A @")):
+        model: Any = Speaks(written)
+        batch = batch_of("a")
+        assert generate_sql(model, tiny_tokenizer(), batch, GREEDY, 9, spelling) == [Prediction(sql)]
+        assert predict(model, tiny_tokenizer(), [batch], GREEDY, 9, spelling) == [Prediction(sql)]
 
 
 @pytest.mark.parametrize("decode", [GREEDY, BEAMS])

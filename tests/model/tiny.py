@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import string
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import sentencepiece
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration, T5Tokenizer
 
 from medsql.config import (
     CheckpointSettings,
@@ -33,6 +36,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 LORA = LoraSettings(targets=["q", "v"], r=2, alpha=4, dropout=0.1)
 FULL = LoraSettings(targets=None, r=2, alpha=4, dropout=0.0)
+T5_LACKS = "<{}~\\^`"
 PAIRS = [Pair(f"how big is ward {i}?", f'SELECT SIZE FROM WARD WHERE NR < "{i}"') for i in range(9)]
 
 
@@ -60,6 +64,27 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+
+
+def t5_tokenizer(folder: Path, lacks: str = T5_LACKS) -> T5Tokenizer:
+    """A SentencePiece unigram vocabulary with T5's normalisation and, unless told otherwise, its gaps."""
+    ascii_text = "".join(sorted({*string.printable.strip()} - {*lacks}))
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(['SELECT A FROM B WHERE C = "d"', ascii_text] * 3),
+        model_writer=model,
+        vocab_size=200,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        normalization_rule_name="nmt_nfkc",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    return T5Tokenizer.from_pretrained(folder)
 
 
 def tiny_t5(**changes: Any) -> T5ForConditionalGeneration:

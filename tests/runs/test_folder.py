@@ -125,6 +125,7 @@ def test_what_changes_no_result_does_not_change_the_fingerprint(settings):
     ]
     other = ["seed=1", "lora.r=8", "optim.lr=1", "data.pairs=50", "decode.num_beams=2", "objective=val/loss"]
     assert {fingerprint(identity(settings("train", change))) for change in same} == {base}
+    other += ["model.lacks=x", "data.lossless=false"]
     assert (
         len({fingerprint(identity(settings("train", change))) for change in other} | {base}) == len(other) + 1
     )
@@ -145,6 +146,11 @@ def test_a_setting_that_an_identity_leaves_out_is_compared_by_its_value(tmp_path
             pass
     runs = [recorded(tmp_path / name) for name in ("without", "with")]
     assert differing_settings(runs) == {"data.augment": [0.0, 1.0]}
+
+
+def test_settings_that_came_later_leave_the_runs_of_before_what_they_were(settings):
+    as_before = identity(settings("train", "data.lossless=false"))
+    assert not {"model.lacks", "data.lossless"} & as_before.keys()
 
 
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
