@@ -12,6 +12,7 @@ from typing import Any
 from sqlglot import exp, parse
 from sqlglot.errors import SqlglotError
 
+from medsql.sql.database import HEAP_BYTES
 from medsql.sql.dialect import LONGEST_SQL, to_sqlite
 from medsql.sql.schema import TABLES
 
@@ -67,10 +68,13 @@ def _is_sqlite(sql: str) -> bool:
 def _complaint(sql: str) -> str:
     """What SQLite says to a query, as a rule "no such table"; EXPLAIN compiles it and runs nothing."""
     with closing(sqlite3.connect(":memory:")) as empty:
+        empty.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}").close()
         try:
             empty.execute(f"EXPLAIN {sql}")
         except sqlite3.Error as error:
             return str(error)
+        except MemoryError:  # it parses: a few common table expressions can stand for 2^40 SELECTs
+            return "out of memory"
         except ValueError:  # no UTF-8, as a lone surrogate is none
             return "unrecognized token"
     return ""
