@@ -46,6 +46,23 @@ def parse_query(sql: str) -> exp.Query | None:
         return None
 
 
+def parse_as_written(sql: str) -> exp.Query | None:
+    """The tree of a query as it stands, with the place of every name and literal in its `meta`.
+
+    `start` and `end` are the first and last character, quotes included. Nothing is resolved: a
+    double-quoted literal is a column there. `None` where `parse_query` has none, too.
+    """
+    try:
+        return _parsed(sql)
+    except (SqlglotError, RecursionError):
+        return None
+
+
+def counts(query: exp.Query) -> bool:
+    """Whether a query counts or adds up, so that 0 means that it has found nothing."""
+    return query.find(exp.Count, exp.Sum) is not None
+
+
 def is_cut_short(sql: str) -> bool:
     """Whether a query ends too early: SQLite waits for more of it, or for the end of something quoted."""
     return _QUERY.match(sql) is not None and _CUT_SHORT.match(_complaint(to_sqlite(sql))) is not None
@@ -83,8 +100,8 @@ def _complaint(sql: str) -> str:
 def _resolved(query: exp.Query) -> exp.Query:
     """The tree with its double-quoted literals as literals, and its columns behind their tables' names."""
     for node in query.find_all(*COMPARISONS, exp.Between, exp.In):
-        for operand in _compared_with(node):
-            if isinstance(operand, exp.Column) and not operand.table and operand.this.args.get("quoted"):
+        for operand in compared_with(node):
+            if is_quoted_word(operand):
                 operand.replace(exp.Literal.string(operand.name))
     selects = list(query.find_all(exp.Select))
     if len(selects) == 1:  # else a name may belong to any of several
@@ -92,7 +109,12 @@ def _resolved(query: exp.Query) -> exp.Query:
     return query
 
 
-def _compared_with(node: Node) -> list[Node]:
+def is_quoted_word(operand: Node) -> bool:
+    """Whether this is a name in double quotes without a table: right of a comparison, a literal."""
+    return isinstance(operand, exp.Column) and not operand.table and bool(operand.this.args.get("quoted"))
+
+
+def compared_with(node: Node) -> list[Node]:
     """What stands right of a comparison, out of its parentheses."""
     if isinstance(node, exp.In):
         right = node.expressions
