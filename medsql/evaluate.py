@@ -62,7 +62,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
     from medsql.data.module import generation_loader
     from medsql.data.splits import pairs_digest
-    from medsql.materials import shared_backbone, shared_splits, shared_tokens
+    from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
     from medsql.model.generation import log_prediction, output_bound, predict
     from medsql.model.lora import load_adapter
@@ -74,6 +74,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     pairs = getattr(splits, settings.split)[: settings.rows]
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
+    guidance, known = guidance_for(settings.decode, splits)
     backbone = shared_backbone(settings.model)
     data = shared_tokens(splits, backbone, settings.data)
     model = load_adapter(backbone.model, Path(settings.adapter)) if settings.adapter else backbone.model
@@ -88,6 +89,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         split=settings.split,
         data_sha256=pairs_digest(pairs),
         decode=asdict(settings.decode),
+        known_values=known,
         rows_changed_since_training=settings.run is not None and rows_changed(settings.run, splits.record),
     )
     started = time.perf_counter()
@@ -97,7 +99,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
     with autocast(settings.trainer):
-        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
+        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound, guidance)
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)

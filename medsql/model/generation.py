@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Pair, Prediction
 from medsql.errors import UserError
+from medsql.model.guidance import Guidance
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,15 @@ def generate_sql(
     batch: Mapping[str, Tensor],
     decode: DecodeSettings,
     max_new_tokens: int,
+    guidance: Guidance | None = None,
 ) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
-    Spaces come back as the model wrote them.
+    Spaces come back as the model wrote them. `guidance` chooses among the beams and repairs; without
+    it, the best beam is taken as it is.
     """
+    returned = decode.num_beams if guidance and guidance.chooser else 1
     beams = {} if decode.num_beams == 1 else {"early_stopping": True, "length_penalty": decode.length_penalty}
     with _evaluating(model), torch.no_grad():
         tokens = model.generate(  # type: ignore[operator]  # PEFT hides its type
@@ -46,13 +50,19 @@ def generate_sql(
             attention_mask=batch["attention_mask"].to(model.device),
             max_new_tokens=max_new_tokens,
             num_beams=decode.num_beams,
+            num_return_sequences=returned,  # a row's beams lie side by side, the best first
             do_sample=False,
             use_cache=True,
             **beams,
         )
     queries = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()
-    return [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
+    beams_of_rows = [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
+    if guidance is None:
+        return beams_of_rows
+    return [
+        guidance(beams_of_rows[first : first + returned]) for first in range(0, len(beams_of_rows), returned)
+    ]
 
 
 def predict(
@@ -61,6 +71,7 @@ def predict(
     batches: Iterable[Mapping[str, Tensor]],
     decode: DecodeSettings,
     max_new_tokens: int,
+    guidance: Guidance | None = None,
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
@@ -69,7 +80,7 @@ def predict(
     outputs: dict[int, Prediction] = {}
     try:
         for batch in batches:
-            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens)
+            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens, guidance)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

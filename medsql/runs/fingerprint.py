@@ -33,6 +33,12 @@ NOT_IDENTITY = {
 """Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names,
 and a baseline is a run of its own."""
 
+OFF = {"decode.guided": False, "decode.repair": False, "decode.database": None}
+"""Switches that are left out where they are off: runs from before there were any are still the same runs."""
+
+OF_REPAIR = {"decode.known_values", "decode.repair_threshold"}
+"""Left out where nothing is repaired."""
+
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""
 
@@ -52,7 +58,10 @@ def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
-    for key in ("data.path", "model.checkpoint", "adapter", "eval.database"):
+    off = {key for key, value in OFF.items() if kept.get(key) == value}
+    off |= OF_REPAIR if "decode.repair" in off else set()
+    kept = {key: value for key, value in kept.items() if key not in off}
+    for key in ("data.path", "model.checkpoint", "adapter", "eval.database", "decode.database"):
         if kept.get(key):
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}
