@@ -70,6 +70,9 @@ def with_paths(settings: Any) -> Any:
     if isinstance(settings, EvaluateSettings) and settings.eval.database is not None:
         database = _existing("eval.database", settings.eval.database)
         settings = replace(settings, eval=replace(settings.eval, database=database))
+    if settings.decode.database is not None:
+        database = _existing("decode.database", settings.decode.database)
+        settings = replace(settings, decode=replace(settings.decode, database=database))
     return replace(settings, data=data, model=model)
 
 

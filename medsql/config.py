@@ -36,6 +36,7 @@ MUTATED = 100
 SOURCES = ("synthetic", "corpus", "medical_text_to_sql", "mimicsql", "jsonl")
 PROMPTS = ("report", "schema", "question", "none")
 SPLITS = ("train", "validation", "test")
+KNOWN_VALUES = ("train", "lists")
 FOLDS = 5
 """Parts of a cross-validation: each tests on as many rows as the report's split, a fifth."""
 
@@ -252,13 +253,25 @@ class DataSettings:
 @dataclass
 class DecodeSettings:
     """How SQL is generated. Length is bounded by `max_new_tokens`, or where that is null by the
-    longest training target plus `margin_tokens`, never by the reference."""
+    longest training target plus `margin_tokens`, never by the reference.
+
+    `guided` takes the first beam that runs on the schema. `repair` mends what is taken: columns by other
+    names, and literals that stand for one of the column's known values, each word at least
+    `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training rows' SQL
+    (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite file in
+    MIMICSQL's tables: beams that find something there come first, and its values are known, too.
+    """
 
     num_beams: int
     batch_size: int
     margin_tokens: int = 16
     max_new_tokens: int | None = None
     length_penalty: float = 1.0
+    guided: bool = False
+    repair: bool = False
+    repair_threshold: float = 85.0
+    known_values: list[str] = field(default_factory=lambda: list(KNOWN_VALUES))
+    database: str | None = None
 
     def __post_init__(self) -> None:
         for key in ("num_beams", "batch_size", "max_new_tokens"):
@@ -268,6 +281,17 @@ class DecodeSettings:
             self.num_beams > 1 or self.length_penalty == 1.0,
             f"decode.length_penalty={self.length_penalty:g} contradicts decode.num_beams=1: "
             "only beams are ranked by it",
+        )
+        _check(
+            self.num_beams > 1 or not self.guided,
+            "decode.guided=true contradicts decode.num_beams=1: with one beam there is no choice",
+        )
+        _check_range("decode.repair_threshold", self.repair_threshold, 0, 100)
+        for source in self.known_values:
+            _check_choice("decode.known_values", source, KNOWN_VALUES)
+        _check(
+            self.database is None or self.guided or self.repair,
+            "decode.database is of use with decode.guided=true or decode.repair=true only",
         )
 
 
@@ -468,6 +492,11 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         _check_choice("split", self.split, SPLITS)
+        _check(
+            self.split != "train" or not self.decode.repair or "train" not in self.decode.known_values,
+            "split=train contradicts decode.repair=true: values known from training rows would be those of "
+            "gold queries; add decode.known_values=[lists]",
+        )
         _check_range("rows", self.rows, 1)
         _check_range("show", self.show, 0)
         _check_name(self.name)

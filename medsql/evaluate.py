@@ -63,7 +63,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.data.module import generation_loader
     from medsql.data.spelling import Spelling
     from medsql.data.splits import pairs_digest
-    from medsql.materials import shared_backbone, shared_splits, shared_tokens
+    from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
     from medsql.model.generation import log_prediction, output_bound, predict
     from medsql.model.lora import load_adapter
@@ -75,6 +75,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     pairs = getattr(splits, settings.split)[: settings.rows]
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
+    guidance, known = guidance_for(settings.decode, splits)
     backbone = shared_backbone(settings.model)
     spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
     data = shared_tokens(splits, backbone, settings.data, spelling)
@@ -90,6 +91,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         split=settings.split,
         data_sha256=pairs_digest(pairs),
         decode=asdict(settings.decode),
+        known_values=known,
         rows_changed_since_training=settings.run is not None and rows_changed(settings.run, splits.record),
     )
     started = time.perf_counter()
@@ -99,7 +101,9 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
     with autocast(settings.trainer):
-        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound, data.spelling)
+        predictions = predict(
+            model, backbone.tokenizer, loader, settings.decode, bound, data.spelling, guidance
+        )
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)

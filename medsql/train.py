@@ -54,7 +54,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.data.module import PairsModule
     from medsql.data.order import Mixture
     from medsql.loggers import log_results, open_loggers
-    from medsql.materials import shared_backbone, shared_splits, shared_tokens
+    from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.generation import output_bound, predict
     from medsql.model.lora import add_lora, count_parameters, save_model
@@ -64,11 +64,12 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
     splits = shared_splits(settings.data)
     _check_judged(settings, splits.validation)
+    guidance, known = guidance_for(settings.decode, splits)
     backbone = shared_backbone(settings.model, trained=settings.lora.targets is None)
     tokenizer = backbone.tokenizer
     tokenized = shared_tokens(splits, backbone, settings.data)
     run.pin(checkpoint=by_content(backbone.checkpoint), rows=splits.record["sha256"])
-    run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
+    run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record(), known_values=known)
 
     torch.manual_seed(settings.seed)  # of the adapters' first weights
     model = add_lora(backbone.model, settings.lora)
@@ -101,6 +102,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         seed=settings.seed,
         show=settings.validation.show,
         spelling=tokenized.spelling,
+        guidance=guidance,
     )
 
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
@@ -120,9 +122,8 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
         log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
         with autocast(settings.trainer):
-            predictions = predict(
-                module.model, tokenizer, data.test_dataloader(), settings.decode, bound, tokenized.spelling
-            )
+            loader, spelling = data.test_dataloader(), tokenized.spelling
+            predictions = predict(module.model, tokenizer, loader, settings.decode, bound, spelling, guidance)
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
         facts |= {"decode": asdict(settings.decode)}

@@ -161,6 +161,10 @@ def test_alpha_stays_where_it_is_set(settings):
         ),
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),
+        ("decode.guided=true", "decode.guided=true contradicts decode.num_beams=1"),
+        ("decode.repair_threshold=101", "decode.repair_threshold=101.0: must be from 0 to 100"),
+        ("decode.known_values=[test]", "decode.known_values=test: choose one of train, lists"),
+        ("decode.database=mine.db", "of use with decode.guided=true or decode.repair=true only"),
         ("name=..", "name=..: must be a folder's name"),
         ("name=../up", "name=../up: must be a folder's name"),
         ("objective=test/exact_match", "objective=test/exact_match: choose one of val/loss"),
@@ -195,6 +199,12 @@ def test_pretraining_composes_to_its_own_values_and_not_the_groups(settings):
 def test_a_pretraining_that_cannot_be_is_refused(settings, override, says):
     with pytest.raises(SettingsError, match=says):
         settings("pretrain", override)
+
+
+def test_values_of_the_rows_that_are_scored_cannot_be_known(settings):
+    with pytest.raises(SettingsError, match=r"split=train contradicts decode\.repair"):
+        settings("evaluate", "decode=repaired", "split=train")
+    assert settings("evaluate", "decode=repaired", "split=train", "decode.known_values=[lists]")
 
 
 def test_settings_that_contradict_each_other_are_refused(settings):

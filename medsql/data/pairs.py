@@ -1,7 +1,13 @@
 """The one thing everything else is made of: a question and the SQL that answers it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # they import sqlglot
+    from medsql.sql.choice import Choice
+    from medsql.sql.repair import Repair
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +19,14 @@ class Pair:
 
 
 class Prediction(NamedTuple):
-    """What a model wrote for a question; `truncated` where it would have gone on past its bound."""
+    """What a model wrote for a question; `truncated` where it would have gone on past its bound.
+
+    `choice` says how it was chosen among the beams, where that was guided by execution. Where it was to be
+    repaired, `repairs` says what was, if anything, and `written` is what the model wrote.
+    """
 
     sql: str
     truncated: bool = False
+    choice: Choice | None = None
+    written: str | None = None
+    repairs: tuple[Repair, ...] = ()

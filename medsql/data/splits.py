@@ -27,13 +27,15 @@ other seeds stay comparable, for they see the same rows."""
 class Splits:
     """The rows a run sees, and a JSON-serialisable record of where each came from.
 
-    The last `hospital` training rows are the synthetic hospital's, mixed with those of another source.
+    The last `further` training rows are not the source's own, the last `hospital` of these the synthetic
+    hospital's.
     """
 
     train: list[Pair]
     validation: list[Pair]
     test: list[Pair]
     record: dict[str, Any]
+    further: int = 0
     hospital: int = 0
 
 
@@ -74,7 +76,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
     }
     log.info("data: %s", ", ".join(f"{len(pairs)} {name} rows" for name, pairs in final.items()))
-    return Splits(**final, record=record, hospital=further.hospital)
+    return Splits(**final, record=record, further=len(further.rows), hospital=further.hospital)
 
 
 def pairs_digest(pairs: list[Pair]) -> str:

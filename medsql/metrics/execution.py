@@ -8,11 +8,9 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from sqlglot import exp
-
 from medsql.metrics.logical import logical_form
 from medsql.sql.database import Limits, Result, Sandbox, Value
-from medsql.sql.parsing import parse_query
+from medsql.sql.parsing import counts, parse_query
 from medsql.sql.suite import suite
 
 
@@ -83,7 +81,7 @@ class Gold:
     def __init__(self, sql: str) -> None:
         query = parse_query(sql)
         self._ordered = query is not None and query.args.get("order") is not None
-        self._counts = query is not None and query.find(exp.Count, exp.Sum) is not None
+        self._counts = query is not None and counts(query)
 
     def same_result(self, result: Result, wanted: Result) -> bool:
         """Whether both ran and gave the same rows, each as often, and in order where the query orders.
@@ -98,8 +96,7 @@ class Gold:
 
     def finds_something(self, result: Result) -> bool:
         """Whether there is more than no row, NULL and the 0 of a count."""
-        nothing: tuple[Value, ...] = (None, 0) if self._counts else (None,)
-        return any(value not in nothing for row in result.rows for value in row)
+        return result.finds_something(self._counts)
 
 
 def _rounded(value: Value) -> Value:

@@ -15,6 +15,7 @@ from medsql.config import DecodeSettings
 from medsql.data.pairs import Pair, Prediction
 from medsql.data.spelling import Spelling, decoded
 from medsql.errors import UserError
+from medsql.model.guidance import Guidance
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,15 @@ def generate_sql(
     decode: DecodeSettings,
     max_new_tokens: int,
     spelling: Spelling = Spelling(),  # noqa: B008  # frozen, and the one that changes nothing
+    guidance: Guidance | None = None,
 ) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
-    Spaces come back as the model wrote them, and what the targets were spelled in is read back.
+    Spaces come back as the model wrote them, and what the targets were spelled in is read back. `guidance`
+    chooses among the beams and repairs; without it, the best beam is taken as it is.
     """
+    returned = decode.num_beams if guidance and guidance.chooser else 1
     beams = {} if decode.num_beams == 1 else {"early_stopping": True, "length_penalty": decode.length_penalty}
     with _evaluating(model), torch.no_grad():
         tokens = model.generate(  # type: ignore[operator]  # PEFT hides its type
@@ -48,13 +52,19 @@ def generate_sql(
             attention_mask=batch["attention_mask"].to(model.device),
             max_new_tokens=max_new_tokens,
             num_beams=decode.num_beams,
+            num_return_sequences=returned,  # a row's beams lie side by side, the best first
             do_sample=False,
             use_cache=True,
             **beams,
         )
     queries = map(spelling.unspell, decoded(tokenizer, tokens))
     ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()
-    return [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
+    beams_of_rows = [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
+    if guidance is None:
+        return beams_of_rows
+    return [
+        guidance(beams_of_rows[first : first + returned]) for first in range(0, len(beams_of_rows), returned)
+    ]
 
 
 def predict(
@@ -64,6 +74,7 @@ def predict(
     decode: DecodeSettings,
     max_new_tokens: int,
     spelling: Spelling = Spelling(),  # noqa: B008
+    guidance: Guidance | None = None,
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
@@ -72,7 +83,7 @@ def predict(
     outputs: dict[int, Prediction] = {}
     try:
         for batch in batches:
-            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens, spelling)
+            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens, spelling, guidance)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

@@ -28,6 +28,7 @@ from medsql.errors import UserError
 from medsql.metrics.execution import Execution
 from medsql.metrics.scores import row_scores
 from medsql.model.generation import generate_sql, log_prediction
+from medsql.model.guidance import Guidance
 from medsql.model.optimizers import build_optimizer
 
 LOG_EVERY_STEPS = 10
@@ -47,7 +48,8 @@ class TextToSQL(pl.LightningModule):
     `validation_pairs` holds the latter's questions and gold queries by `index`.
 
     `total_steps` counts optimisation steps and sets the schedule's length; `max_new_tokens` bounds
-    generation; `show` predictions are logged as text after each validation. `spelling` is that of the labels.
+    generation; `show` predictions are logged as text after each validation. `spelling` is that of the labels,
+    and `guidance` that of `generate_sql`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class TextToSQL(pl.LightningModule):
         seed: int,
         show: int = 3,
         spelling: Spelling = Spelling(),  # noqa: B008  # frozen
+        guidance: Guidance | None = None,
     ) -> None:
         super().__init__()
         self.model = model.train()  # from_pretrained leaves dropout off
@@ -75,6 +78,7 @@ class TextToSQL(pl.LightningModule):
         self.seed = seed
         self.show = show
         self.spelling = spelling
+        self.guidance = guidance
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
@@ -178,9 +182,16 @@ class TextToSQL(pl.LightningModule):
             return
         rows = batch["index"].tolist()
         predictions = generate_sql(
-            self.model, self.tokenizer, batch, self.decode, self.max_new_tokens, self.spelling
+            self.model,
+            self.tokenizer,
+            batch,
+            self.decode,
+            self.max_new_tokens,
+            self.spelling,
+            self.guidance,
         )
-        for row, (sql, _) in zip(rows, predictions, strict=True):
+        for row, prediction in zip(rows, predictions, strict=True):
+            sql = prediction.sql
             for name, value in row_scores(sql, self.validation_pairs[row].sql, self._execution).items():
                 self.scores[name].update(math.nan if value is None else float(value))
             self._predictions[row] = sql

@@ -41,9 +41,15 @@ LATER: dict[str, Any] = {
     "data.templates": None,
     "data.hospital_epochs": 0,
     "data.hospital_weight": 0,
+    "decode.guided": False,
+    "decode.repair": False,
+    "decode.database": None,
 }
 """Settings that came later, each with the value at which all is as before: there they are left out, and
 runs of before are the same runs still."""
+
+OF_REPAIR = {"decode.known_values", "decode.repair_threshold"}
+"""Left out where nothing is repaired."""
 
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""
@@ -64,8 +70,11 @@ def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
-    kept = {key: value for key, value in kept.items() if key not in LATER or value != LATER[key]}
-    for key in ("data.path", "data.templates", "model.checkpoint", "adapter", "eval.database"):
+    left_out = {key for key, value in LATER.items() if kept.get(key) == value}
+    left_out |= OF_REPAIR if "decode.repair" in left_out else set()
+    kept = {key: value for key, value in kept.items() if key not in left_out}
+    paths = ("data.path", "data.templates", "model.checkpoint", "adapter", "eval.database", "decode.database")
+    for key in paths:
         if kept.get(key):
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +37,9 @@ def write_predictions(
 
     `facts` (which split, of how many rows, how decoded) stand beside the scores there, and so do how many
     outputs were truncated, the gold queries that could not judge, by why, how sharp the execution score is,
-    and the error patterns. `errors.jsonl` holds the rows of wrong predictions with their patterns. Without
-    rows, as where a data set has no test split, there are no scores, which is logged.
+    the error patterns, and what guidance and repair changed. `errors.jsonl` holds the rows of wrong
+    predictions with their patterns. Without rows, as where a data set has no test split, there are no scores,
+    which is logged.
 
     `execution` is where queries run, by default on databases made for each gold query; how sharp these are is
     measured on mutants of up to `mutated` gold queries. Raises `ValueError` where the two differ in length.
@@ -57,13 +59,14 @@ def write_predictions(
         {
             "index": index,
             **asdict(pair),
-            "prediction": sql,
-            "truncated": truncated,
-            "verdict": verdict(sql),
+            "prediction": prediction.sql,
+            "truncated": prediction.truncated,
+            **_guidance(prediction),
+            "verdict": verdict(prediction.sql),
             **scores,
-            "patterns": error_patterns(sql, pair.sql, truncated),
+            "patterns": error_patterns(prediction.sql, pair.sql, prediction.truncated),
         }
-        for index, (pair, (sql, truncated), scores) in enumerate(zip(pairs, predictions, scored, strict=True))
+        for index, (pair, prediction, scores) in enumerate(zip(pairs, predictions, scored, strict=True))
     ]
     wrong = [row for row in rows if row["patterns"]]
     mutants = None if execution.database else sharpness([pair.sql for pair in pairs], mutated)
@@ -74,6 +77,7 @@ def write_predictions(
         "database": execution.database and str(execution.database),
         "mutants": mutants,
         "errors": summarize([row["patterns"] for row in wrong]),
+        **_guidance_of_all(predictions),
     }
     _warn(metrics)
     write_json_lines(folder / PREDICTIONS, rows)
@@ -82,10 +86,43 @@ def write_predictions(
     return metrics
 
 
+def _guidance(prediction: Prediction) -> dict[str, Any]:
+    """What a row says of how its beam was chosen and what was repaired; nothing where neither was to be."""
+    row: dict[str, Any] = {}
+    if prediction.choice is not None:
+        beam, _, verdicts = prediction.choice
+        row |= {"beam": beam, "beams_tried": len(verdicts), "beam_verdicts": verdicts}
+    if prediction.written is not None:
+        row |= {"written": prediction.written, "repairs": [each._asdict() for each in prediction.repairs]}
+    return row
+
+
+def _guidance_of_all(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The same of all rows: how many took another beam, had none that runs, or were repaired, by kind."""
+    found: dict[str, Any] = {}
+    if choices := [prediction.choice for prediction in predictions if prediction.choice is not None]:
+        found["guided"] = {
+            "other_beam": sum(choice.beam > 0 for choice in choices),
+            "none_runs": sum(not choice.runs for choice in choices),
+            "beams_tried": sum(len(choice.verdicts) for choice in choices),
+            "timed_out": sum(choice.verdicts.count("timed out") for choice in choices),
+        }
+    if to_repair := [prediction for prediction in predictions if prediction.written is not None]:
+        kinds = Counter(repair.kind for prediction in to_repair for repair in prediction.repairs)
+        rows = sum(bool(prediction.repairs) for prediction in to_repair)
+        found["repaired"] = {"rows": rows, "repairs": dict(kinds.most_common())}
+    return found
+
+
 def _warn(metrics: dict[str, Any]) -> None:
     if metrics["truncated"]:
         bound = metrics.get("max_new_tokens")
         log.warning("%d of %d outputs were cut at %s tokens", metrics["truncated"], metrics["n"], bound)
+    guided = metrics.get("guided", {})
+    if guided.get("none_runs"):
+        log.warning("%d of %d rows have no beam that runs on the schema", guided["none_runs"], metrics["n"])
+    if guided.get("timed_out"):
+        log.warning("%d of %d beams timed out on the database", guided["timed_out"], guided["beams_tried"])
     for why, count in metrics["gold"].items():
         found = "find nothing" if why == "empty" else f"cannot judge execution: {why}"
         log.warning("%d of %d gold queries %s", count, metrics["n"], found)

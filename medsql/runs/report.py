@@ -315,7 +315,11 @@ def _data(record: Recorded) -> str:
 
 def _decoding(record: Recorded) -> str:
     beams = record.settings.get("decode.num_beams")
-    return "" if beams is None else "greedy" if beams == 1 else f"{beams} beams"
+    if beams is None:
+        return ""
+    switches = {"guided": "guided", "repair": "repaired"}
+    on = [word for name, word in switches.items() if record.settings.get(f"decode.{name}")]
+    return ", ".join(["greedy" if beams == 1 else f"{beams} beams", *on])
 
 
 def _published(records: Iterable[Recorded]) -> Section:

@@ -69,6 +69,11 @@ class Result:
         """Whether the query ran to its end."""
         return self.verdict == "ok"
 
+    def finds_something(self, counts: bool) -> bool:
+        """Whether there is more than no row, NULL and, from a query that `counts`, 0."""
+        nothing: tuple[Value, ...] = (None, 0) if counts else (None,)
+        return any(value not in nothing for row in self.rows for value in row)
+
 
 class _Stopped(Exception):
     """Raised with verdict and reason as its two arguments; never leaves this module."""

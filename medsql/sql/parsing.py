@@ -12,6 +12,7 @@ from typing import Any
 from sqlglot import exp, parse
 from sqlglot.errors import SqlglotError
 
+from medsql.sql.database import HEAP_BYTES
 from medsql.sql.dialect import LONGEST_SQL, to_sqlite
 from medsql.sql.schema import TABLES
 
@@ -45,6 +46,23 @@ def parse_query(sql: str) -> exp.Query | None:
         return None
 
 
+def parse_as_written(sql: str) -> exp.Query | None:
+    """The tree of a query as it stands, with the place of every name and literal in its `meta`.
+
+    `start` and `end` are the first and last character, quotes included. Nothing is resolved: a
+    double-quoted literal is a column there. `None` where `parse_query` has none, too.
+    """
+    try:
+        return _parsed(sql)
+    except (SqlglotError, RecursionError):
+        return None
+
+
+def counts(query: exp.Query) -> bool:
+    """Whether a query counts or adds up, so that 0 means that it has found nothing."""
+    return query.find(exp.Count, exp.Sum) is not None
+
+
 def is_cut_short(sql: str) -> bool:
     """Whether a query ends too early: SQLite waits for more of it, or for the end of something quoted."""
     return _QUERY.match(sql) is not None and _CUT_SHORT.match(_complaint(to_sqlite(sql))) is not None
@@ -67,10 +85,13 @@ def _is_sqlite(sql: str) -> bool:
 def _complaint(sql: str) -> str:
     """What SQLite says to a query, as a rule "no such table"; EXPLAIN compiles it and runs nothing."""
     with closing(sqlite3.connect(":memory:")) as empty:
+        empty.execute(f"PRAGMA hard_heap_limit = {HEAP_BYTES}").close()
         try:
             empty.execute(f"EXPLAIN {sql}")
         except sqlite3.Error as error:
             return str(error)
+        except MemoryError:  # it parses: a few common table expressions can stand for 2^40 SELECTs
+            return "out of memory"
         except ValueError:  # no UTF-8, as a lone surrogate is none
             return "unrecognized token"
     return ""
@@ -79,8 +100,8 @@ def _complaint(sql: str) -> str:
 def _resolved(query: exp.Query) -> exp.Query:
     """The tree with its double-quoted literals as literals, and its columns behind their tables' names."""
     for node in query.find_all(*COMPARISONS, exp.Between, exp.In):
-        for operand in _compared_with(node):
-            if isinstance(operand, exp.Column) and not operand.table and operand.this.args.get("quoted"):
+        for operand in compared_with(node):
+            if is_quoted_word(operand):
                 operand.replace(exp.Literal.string(operand.name))
     selects = list(query.find_all(exp.Select))
     if len(selects) == 1:  # else a name may belong to any of several
@@ -88,7 +109,12 @@ def _resolved(query: exp.Query) -> exp.Query:
     return query
 
 
-def _compared_with(node: Node) -> list[Node]:
+def is_quoted_word(operand: Node) -> bool:
+    """Whether this is a name in double quotes without a table: right of a comparison, a literal."""
+    return isinstance(operand, exp.Column) and not operand.table and bool(operand.this.args.get("quoted"))
+
+
+def compared_with(node: Node) -> list[Node]:
     """What stands right of a comparison, out of its parentheses."""
     if isinstance(node, exp.In):
         right = node.expressions

@@ -66,3 +66,42 @@ TABLES: dict[str, dict[str, str]] = {
         "CATEGORY": "TEXT",
     },
 }
+
+REPORT_NAMES: dict[str, dict[str, str]] = {
+    "DEMOGRAPHIC": {
+        "DATE_OF_BIRTH": "DOB",
+        "DAYS_OF_HOSPITAL_STAY": "DAYS_STAY",
+        "DEATH_STATUS": "EXPIRE_FLAG",
+        "PRIMARY_DISEASE": "DIAGNOSIS",
+        "DATE_OF_DEATH": "DOD",
+        "YEAR_OF_BIRTH": "DOB_YEAR",
+        "YEAR_OF_DEATH": "DOD_YEAR",
+        "ADMISSION_TIME": "ADMITTIME",
+        "DISCHARGE_TIME": "DISCHTIME",
+        "ADMISSION_YEAR": "ADMITYEAR",
+    },
+    "DIAGNOSES": {
+        "DIAGNOSES_ICD9_CODE": "ICD9_CODE",
+        "DIAGNOSES_SHORT_TITLE": "SHORT_TITLE",
+        "DIAGNOSES_LONG_TITLE": "LONG_TITLE",
+    },
+    "PROCEDURES": {
+        "PROCEDURE_ICD9_CODE": "ICD9_CODE",
+        "PROCEDURE_SHORT_TITLE": "SHORT_TITLE",
+        "PROCEDURE_LONG_TITLE": "LONG_TITLE",
+    },
+    "PRESCRIPTIONS": {
+        "DRUG_NAME": "DRUG",
+        "DRUG_CODE": "FORMULARY_DRUG_CD",
+        "DRUG_ROUTE": "ROUTE",
+    },
+    "LAB": {
+        "LAB_TEST_CHART_TIME": "CHARTTIME",
+        "LAB_TEST_ABNORMAL_STATUS": "FLAG",
+        "LAB_TEST_VALUE": "VALUE_UNIT",
+        "LAB_TEST_NAME": "LABEL",
+        "LAB_TEST_FLUID": "FLUID",
+        "LAB_TEST_CATEGORY": "CATEGORY",
+    },
+}
+"""The descriptive names by which the published report's prompt calls columns, and the real ones."""

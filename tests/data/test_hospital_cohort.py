@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from medsql.data.hospital import vocabulary
-from medsql.data.hospital.cohort import generate_tables, in_memory, write_cohort
+from medsql.data.hospital.cohort import generate_tables, in_memory, listed_values, write_cohort
+from medsql.sql.known_values import WORDS
+from medsql.sql.parts import Column
 from medsql.sql.schema import TABLES
 
 
@@ -187,3 +189,11 @@ def test_a_hundred_admissions_take_less_than_a_second(tmp_path: Path) -> None:
     start = time.process_time()
     write_cohort(tmp_path / "cohort.sqlite", admissions=100, seed=0)
     assert time.process_time() - start < 1
+
+
+def test_what_the_lists_give_a_column_is_all_that_it_holds(database: sqlite3.Connection) -> None:
+    listed = listed_values()
+    for (table, column), values in listed.items():
+        held = database.execute(f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")
+        assert {row[0] for row in held} <= set(values), (table, column)
+    assert WORDS - {Column(*name) for name in listed} == {Column("DEMOGRAPHIC", "NAME")}

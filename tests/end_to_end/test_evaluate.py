@@ -104,7 +104,8 @@ def write_rows(file, *queries):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path):
+@pytest.mark.parametrize("decode", ["beam", "guided", "repaired"])
+def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path, decode):
     """The same questions with other gold queries: some run, and some are longer than any trained on."""
     short = [f'SELECT "A" FROM B WHERE C = "{i}"' for i in range(6)]
     long = [f'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "{"fluid " * 20}{i}"' for i in range(6)]
@@ -113,13 +114,31 @@ def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path):
         write_rows(tmp_path / name / "train.jsonl", *(f"SELECT {i}" for i in range(10, 20)))
         write_rows(tmp_path / name / "test.jsonl", *queries)
         scored = command(
-            "evaluate", "run=latest", "data=jsonl", f"data.path={tmp_path / name}", f"name={name}"
+            "evaluate",
+            "run=latest",
+            "data=jsonl",
+            f"data.path={tmp_path / name}",
+            f"name={name}",
+            f"decode={decode}",
         )
         assert scored.returncode == 0, scored.stderr
         rows = read_predictions(tmp_path / "outputs" / name)
         assert [row["sql"] for row in rows] == queries
         predictions.append([row["prediction"] for row in rows])
     assert predictions[0] == predictions[1] and any(predictions[0])
+
+
+def test_guidance_and_repair_are_recorded_with_every_row(command, trained, tmp_path):
+    result = command("evaluate", "run=latest", "decode=repaired", "decode.max_new_tokens=6", "name=repaired")
+    assert result.returncode == 0, result.stderr
+    rows = read_predictions(tmp_path / "outputs" / "repaired")
+    # Six tokens are six bytes here, and no query: every beam of every row is tried, and the best one stays.
+    assert {row["beams_tried"] for row in rows} == {4} and {row["beam"] for row in rows} == {0}
+    assert all(row["written"] == row["prediction"] and row["repairs"] == [] for row in rows)
+    assert "12 of 12 rows have no beam that runs on the schema" in result.stdout
+    run = record(tmp_path / "outputs" / "repaired")
+    assert run["scores"]["guided"]["none_runs"] == 12 and run["scores"]["repaired"]["rows"] == 0
+    assert run["known_values"]["values"]["lists"] > 1_000
 
 
 def test_a_database_of_ones_own_takes_the_place_of_the_made_ones(command, small, tmp_path):
@@ -149,6 +168,7 @@ def test_a_database_of_ones_own_takes_the_place_of_the_made_ones(command, small,
         (["split=tset"], "choose one of train"),
         (["adapter=/nowhere"], "adapter=/nowhere: no such file or folder"),
         (["run=latest", "model=mini"], "model= contradicts run=latest"),
+        (["decode=guided", "decode.database=my,own.db"], "decode.database=my,own.db: no such file or folder"),
         (["run=latest", "adapter=x"], "adapter= contradicts run=latest"),
     ],
 )

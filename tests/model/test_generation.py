@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from medsql.config import DecodeSettings
 from medsql.data.pairs import Prediction
 from medsql.data.spelling import Spelling
 from medsql.model.generation import generate_sql, output_bound, predict
+from medsql.model.guidance import Guidance
 from medsql.model.lora import add_lora
+from medsql.sql.choice import Choice, Chooser
+from medsql.sql.parts import Column
+from medsql.sql.repair import Repairer
 
 GREEDY = DecodeSettings(num_beams=1, batch_size=2)
 BEAMS = DecodeSettings(num_beams=3, batch_size=2)
@@ -101,6 +106,62 @@ def test_beams_reach_the_model() -> None:
     assert seen["early_stopping"] is True
     assert seen["length_penalty"] == 0.5
     assert seen["max_new_tokens"] == 8
+
+
+class WritesBeams(Speaks):
+    """Gives back as many of these beams of each row as it is asked for, padded to one length."""
+
+    def __init__(self, *rows: list[str]) -> None:
+        self.rows = rows
+
+    def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        beams = [beam for row in self.rows for beam in row[: kwargs["num_return_sequences"]]]
+        return tiny_tokenizer()(beams, padding=True, return_tensors="pt")["input_ids"]
+
+
+FLUID = Column("LAB", "FLUID")
+BROKEN, BLOOD = "SELECT LAB.WARD FROM LAB", 'SELECT LAB.FLUID FROM LAB WHERE LAB.FLUID = "blood"'
+ROWS = ([BROKEN, "SELECT", BLOOD], [BLOOD, BROKEN, BROKEN], [BROKEN, "SELECT", ""])
+
+
+def test_each_row_gets_the_first_of_its_own_beams_that_runs() -> None:
+    model: Any = WritesBeams(*ROWS)
+    found = generate_sql(
+        model, tiny_tokenizer(), batch_of("x", "y", "z"), BEAMS, 99, guidance=Guidance(Chooser())
+    )
+    assert [prediction.sql for prediction in found] == [BLOOD, BLOOD, BROKEN]
+    assert [prediction.choice and prediction.choice.beam for prediction in found] == [2, 0, 0]
+    assert [len(prediction.choice.verdicts) for prediction in found if prediction.choice] == [3, 1, 3]
+    unguided = generate_sql(model, tiny_tokenizer(), batch_of("x", "y", "z"), BEAMS, 99)
+    assert [prediction.sql for prediction in unguided] == [BROKEN, BLOOD, BROKEN]
+
+
+def test_what_is_chosen_is_repaired_and_what_was_written_is_kept() -> None:
+    model: Any = WritesBeams(*ROWS)
+    guidance = Guidance(Chooser(), Repairer({FLUID: ["Blood"]}, {}, 85))
+    first, _, third = generate_sql(
+        model, tiny_tokenizer(), batch_of("x", "y", "z"), BEAMS, 99, guidance=guidance
+    )
+    assert (first.sql, first.written) == (BLOOD.replace("blood", "Blood"), BLOOD)
+    assert [repair.repaired for repair in first.repairs] == ["Blood"]
+    assert (third.sql, third.written, third.repairs) == (BROKEN, BROKEN, ())
+    greedy = Guidance(repairer=guidance.repairer)
+    (alone,) = generate_sql(WritesBeams([BLOOD]), tiny_tokenizer(), batch_of("x"), GREEDY, 99, greedy)  # type: ignore[arg-type]
+    assert (alone.sql, alone.choice) == (first.sql, None)
+
+
+def test_the_first_of_all_beams_is_the_one_that_is_taken_without_guidance() -> None:
+    class Nothing(Chooser):
+        def __call__(self, beams: Sequence[str]) -> Choice:
+            seen.append(list(beams))
+            return Choice(0, False, ())
+
+    seen: list[list[str]] = []
+    model, batch = tiny_t5(), batch_of("short", "a much longer prompt")
+    alone = generate_sql(model, tiny_tokenizer(), batch, BEAMS, 6)
+    all_beams = generate_sql(model, tiny_tokenizer(), batch, BEAMS, 6, guidance=Guidance(Nothing()))
+    assert [prediction.sql for prediction in all_beams] == [prediction.sql for prediction in alone]
+    assert [len(set(beams)) for beams in seen] == [3, 3], "each row's beams are different texts"
 
 
 def test_predictions_come_back_in_the_order_of_the_rows() -> None:

@@ -153,6 +153,28 @@ def test_settings_that_came_later_leave_the_runs_of_before_what_they_were(settin
     assert not {"model.lacks", "data.lossless"} & as_before.keys()
 
 
+def test_guidance_counts_where_it_is_on_and_runs_from_before_it_are_still_the_same(settings, tmp_path):
+    off = identity(settings("train"))
+    known = {"decode.margin_tokens", "decode.max_new_tokens", "decode.length_penalty", "decode.num_beams"}
+    assert {key for key in off if key.startswith("decode.")} == known
+    assert fingerprint(identity(settings("train", "decode.repair_threshold=90"))) == fingerprint(off)
+    (tmp_path / "own.db").write_text("one")
+    own = f"decode.database={tmp_path / 'own.db'}"
+    on = [
+        ["decode=beam"],
+        ["decode=guided"],
+        ["decode=repaired"],
+        ["decode=repaired", "decode.repair_threshold=90"],
+        ["decode=repaired", "decode.known_values=[lists]"],
+        ["decode=repaired", own],
+    ]
+    assert len({fingerprint(identity(settings("train", *changes))) for changes in on}) == len(on)
+    first = identity(settings("train", "decode=guided", own))
+    (tmp_path / "own.db").write_text("two")
+    second = identity(settings("train", "decode=guided", own))
+    assert [line.split(":")[0] for line in difference(first, second)] == ["decode.database"]
+
+
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
     def of(name, text):
         file = tmp_path / name

@@ -6,6 +6,8 @@ import sys
 from medsql.config import SCORES
 from medsql.data.pairs import Pair, Prediction
 from medsql.runs.predictions import ERRORS, read_predictions, read_rows, values_of, write_predictions
+from medsql.sql.choice import Choice
+from medsql.sql.repair import Repair
 
 PAIRS = [Pair("which fluid?", "SELECT LAB.FLUID FROM LAB"), Pair("which flag?", "SELECT LAB.FLAG FROM LAB")]
 
@@ -45,6 +47,30 @@ def test_the_record_says_how_sharp_execution_is_and_which_gold_queries_cannot_ju
     assert metrics["mutants"]["queries"] == 2 and metrics["mutants"]["told_apart"]["value"] > 0.9
     assert "1 of 3 gold queries cannot judge execution: unknown table WARD" in caplog.text
     assert "1 of 3 outputs were cut" in caplog.text
+
+
+def test_how_beams_were_chosen_and_what_was_repaired_stands_with_the_row_and_is_summed_up(tmp_path, caplog):
+    wrong, sql = "SELECT LAB.LAB_TEST_FLUID FROM LAB", PAIRS[0].sql
+    repair = Repair("report's column", "LAB.FLUID", "LAB_TEST_FLUID", "FLUID")
+    predictions = [
+        Prediction(sql, choice=Choice(1, True, ("syntax error", "ok")), written=wrong, repairs=(repair,)),
+        Prediction("SELECT", choice=Choice(0, False, ("syntax error", "timed out")), written="SELECT"),
+    ]
+    metrics = write(tmp_path, predictions)
+    first, second = read_predictions(tmp_path)
+    assert (first["beam"], first["beams_tried"], first["beam_verdicts"]) == (1, 2, ["syntax error", "ok"])
+    assert (first["prediction"], first["written"]) == (sql, wrong) and first["exact_match"]
+    assert first["repairs"] == [repair._asdict()] and second["repairs"] == []
+    assert metrics["guided"] == {"other_beam": 1, "none_runs": 1, "beams_tried": 4, "timed_out": 1}
+    assert metrics["repaired"] == {"rows": 1, "repairs": {"report's column": 1}}
+    assert "1 of 2 rows have no beam that runs on the schema" in caplog.text
+    assert "1 of 4 beams timed out on the database" in caplog.text
+
+
+def test_without_guidance_nothing_is_said_of_it(tmp_path):
+    metrics = write(tmp_path, RIGHT)
+    assert not {"guided", "repaired"} & metrics.keys()
+    assert not {"beams_tried", "written", "repairs"} & read_predictions(tmp_path)[0].keys()
 
 
 def test_loggers_get_every_score(tmp_path):

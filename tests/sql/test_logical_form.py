@@ -286,3 +286,9 @@ def test_a_thousand_pairs_take_seconds() -> None:
         normal_form(sql)
         normal_form(sql + " ")
     assert time.process_time() - start < 10  # about one on a free core
+
+
+def test_a_query_that_takes_all_memory_to_compile_is_still_read():
+    doubling = [f"c{i + 1} AS (SELECT * FROM c{i} UNION ALL SELECT * FROM c{i})" for i in range(40)]
+    sql = f"WITH c0 AS (SELECT 1), {', '.join(doubling)} SELECT COUNT(*) FROM c40"
+    assert normal_form(sql) is not None

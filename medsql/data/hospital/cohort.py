@@ -340,6 +340,35 @@ def _lab_result(rng: random.Random, item: Entry) -> tuple[str | None, str, str, 
     return flag, f"{value:.{digits}f}{item['unit']}", item["label"], item["fluid"], item["category"]
 
 
+def listed_values() -> dict[tuple[str, str], Sequence[str]]:
+    """What the lists give the columns of words, by table and column; names of patients are not among them."""
+    listed: dict[tuple[str, str], Sequence[str]] = {
+        ("DEMOGRAPHIC", "MARITAL_STATUS"): _MARITAL_STATUS.entries,
+        ("DEMOGRAPHIC", "LANGUAGE"): _LANGUAGE.entries,
+        ("DEMOGRAPHIC", "RELIGION"): _RELIGION.entries,
+        ("DEMOGRAPHIC", "ETHNICITY"): _ETHNICITY.entries,
+        ("DEMOGRAPHIC", "INSURANCE"): _INSURANCE.entries,
+        ("DEMOGRAPHIC", "ADMISSION_TYPE"): [*_ADMISSION_TYPE.entries, "NEWBORN"],
+        ("DEMOGRAPHIC", "ADMISSION_LOCATION"): _ADMISSION_LOCATION.entries,
+        ("DEMOGRAPHIC", "DISCHARGE_LOCATION"): [*_DISCHARGE_LOCATION.entries, "DEAD/EXPIRED"],
+        ("DEMOGRAPHIC", "GENDER"): ["F", "M"],
+        ("LAB", "FLAG"): ["abnormal", "delta"],
+    }
+    read = {
+        ("DEMOGRAPHIC", "DIAGNOSIS"): ("admission_diagnoses", "diagnosis"),
+        ("PRESCRIPTIONS", "DRUG_TYPE"): ("drugs", "type"),
+        ("PRESCRIPTIONS", "DRUG"): ("drugs", "drug"),
+        ("LAB", "LABEL"): ("lab_items", "label"),
+        ("LAB", "FLUID"): ("lab_items", "fluid"),
+        ("LAB", "CATEGORY"): ("lab_items", "category"),
+    }
+    for table in ("DIAGNOSES", "PROCEDURES"):
+        read |= {(table, name.upper()): (table.lower(), name) for name in ("short_title", "long_title")}
+    listed |= {key: [entry[name] for entry in vocabulary.read(file)] for key, (file, name) in read.items()}
+    routes = [route for entry in vocabulary.read("drugs") for route in entry["routes"].split(",")]
+    return listed | {("PRESCRIPTIONS", "ROUTE"): list(dict.fromkeys(routes))}
+
+
 def write_cohort(path: str | Path, admissions: int, seed: int) -> Path:
     """Write the cohort to a new SQLite file; an older file there is replaced in one step."""
     path = Path(path)

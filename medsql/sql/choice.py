@@ -1,0 +1,70 @@
+"""Execution guidance: which of a model's beams is taken, by what running them says.
+
+After Wang et al., "Robust Text-to-SQL Generation with Execution-Guided Decoding" (2018), on whole queries.
+There is no database of patients unless a user has one: without it, guidance means that a query parses and
+runs on MIMICSQL's schema, never that it finds anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from medsql.sql.database import Limits, Sandbox
+from medsql.sql.parsing import counts, parse_query
+
+LIMITS = Limits(seconds=60.0, steps=100_000_000)
+"""What a beam may use on a user's own database: ten seconds or so, since each row of predictions has several.
+One that needs more gives way to the next that finds something, and its verdict says so."""
+
+EMPTY = "empty"
+"""The verdict on a beam that runs on the user's own database and finds nothing."""
+
+
+class Choice(NamedTuple):
+    """The beam that was taken, counted from 0, whether it runs, and how those that were looked at ended.
+
+    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there and the
+    user has a database, on that: `EMPTY` where it finds nothing.
+    """
+
+    beam: int
+    runs: bool
+    verdicts: tuple[str, ...]
+
+
+class Chooser:
+    """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
+
+    `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring.
+    Raises `UserError` where there is no such database.
+    """
+
+    def __init__(self, database: str | Path | None = None) -> None:
+        self._schema = Sandbox.empty()
+        self._database = None if database is None else Sandbox(database, limits=LIMITS)
+
+    def __call__(self, beams: Sequence[str]) -> Choice:
+        """The choice among one row's beams, best first, at least one; where none runs, the first is taken."""
+        verdicts: list[str] = []
+        running: list[int] = []
+        for beam, sql in enumerate(beams):
+            verdict = self._schema.run(sql).verdict
+            if verdict == "ok":
+                running.append(beam)
+                verdict = self._on_database(sql)
+            verdicts.append(verdict)
+            if verdict == "ok":
+                return Choice(beam, True, tuple(verdicts))
+        return Choice(running[0] if running else 0, bool(running), tuple(verdicts))
+
+    def _on_database(self, sql: str) -> str:
+        if self._database is None:
+            return "ok"
+        result = self._database.run(sql)
+        if result.verdict == "too many rows":  # for the sandbox to hand out, but rows they are
+            return "ok"
+        query = parse_query(sql)
+        found = not result.ok or result.finds_something(query is not None and counts(query))
+        return result.verdict if found else EMPTY

@@ -1,0 +1,147 @@
+"""The one of a column's known values that a literal is another writing of, by string distance."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+from rapidfuzz import fuzz, process
+
+Abbreviations = Mapping[str, str]
+"""An abbreviation in lower case → what it is short for, one word or several."""
+
+Words = tuple[str, ...]
+
+_WORD = re.compile(r"\w+(?:'\w+)*")
+# Words that have to be the same, for another one makes another value, however alike they look: numbers, Roman
+# numerals (types, stages), single letters (vitamins, hepatitis B and C), and what turns the sense round.
+_EXACT = re.compile(r".*\d.*|[ivx]+|\w|with(out)?|not?")
+
+
+class Match(NamedTuple):
+    """A known value, and what alone is different: its `case`, `wording` or `spelling`, cut words included."""
+
+    value: str
+    difference: str
+
+
+class KnownValues:
+    """The values that are known of one column, indexed when first asked for a close one.
+
+    Of values that differ in their capitals alone, only the first is ever chosen.
+    """
+
+    def __init__(self, values: Iterable[str], abbreviations: Abbreviations) -> None:
+        self._values = dict.fromkeys(values)
+        self._abbreviations = abbreviations
+
+    def __contains__(self, value: str) -> bool:
+        return value in self._values
+
+    def in_other_case(self, literal: str) -> Match | None:
+        """The value that differs in nothing but capitals and white space."""
+        value = self._by_letters.get(_letters(literal))
+        return None if value is None else Match(value, "case")
+
+    def closest(self, literal: str, threshold: float) -> Match | None:
+        """The value that a literal which is not known stands for; None where there is none, or are two.
+
+        First of all it is the one that differs in its capitals, then the one of the same words in any order,
+        abbreviations written out and punctuation aside, and then the most similar of those that agree word by
+        word. Words agree where they are equal, where one abbreviates the other, and from `threshold` on of
+        rapidfuzz's `ratio` (0 to 100). Numbers and other short words that tell values apart must be equal.
+        """
+        words = _words(literal, self._abbreviations)
+        found = self.in_other_case(literal)
+        if found or all(map(_EXACT.fullmatch, words)):
+            return found
+        return self._same_words(words) or self._word_by_word(words, threshold)
+
+    def _same_words(self, words: Words) -> Match | None:
+        values = self._by_words.get(tuple(sorted(words)), [])
+        return Match(values[0], "wording") if len(values) == 1 else None
+
+    def _word_by_word(self, words: Words, threshold: float) -> Match | None:
+        # Texts are as similar as their least similar words, and abbreviating keeps the initials: so no
+        # value that agrees is missing here.
+        similar = process.extract(
+            " ".join(words), self._texts, scorer=fuzz.ratio, score_cutoff=threshold, limit=None
+        )
+        candidates = {value for _, _, value in similar} | set(self._by_initials.get(_initials(words), []))
+        scores = {value: _similarities(words, self._written_out[value]) for value in candidates}
+        agreeing = {value: sum(each) for value, each in scores.items() if each and min(each) >= threshold}
+        best = [value for value, score in agreeing.items() if score == max(agreeing.values())]
+        return Match(best[0], "spelling") if len(best) == 1 else None
+
+    @cached_property
+    def _by_letters(self) -> dict[str, str]:
+        return {_letters(value): value for value in reversed(self._values)}
+
+    @cached_property
+    def _written_out(self) -> dict[str, Words]:
+        return {value: _words(value, self._abbreviations) for value in self._by_letters.values()}
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        return {value: " ".join(words) for value, words in self._written_out.items()}
+
+    @cached_property
+    def _by_words(self) -> dict[Words, list[str]]:
+        groups = defaultdict(list)
+        for value, words in self._written_out.items():
+            groups[tuple(sorted(words))].append(value)
+        return dict(groups)
+
+    @cached_property
+    def _by_initials(self) -> dict[str, list[str]]:
+        groups = defaultdict(list)
+        for value, words in self._written_out.items():
+            groups[_initials(words)].append(value)
+        return dict(groups)
+
+
+def _letters(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _words(text: str, abbreviations: Abbreviations) -> Words:
+    """The words in lower case, without punctuation and written out: `Ac MI, NOS` → acute, mi, not, …"""
+    words: list[str] = []
+    for part in text.casefold().split():
+        for word in _WORD.findall(abbreviations.get(part.strip(",;:()[]"), part)):
+            words += _WORD.findall(abbreviations.get(word, word))
+    return tuple(words)
+
+
+def _initials(words: Words) -> str:
+    return "".join(word[0] for word in words)
+
+
+def _similarities(words: Words, others: Words) -> list[float]:
+    """How alike each two words are, 0 to 100; nothing where there are more of the one than of the other."""
+    return [_similarity(*pair) for pair in zip(words, others)] if len(words) == len(others) else []
+
+
+def _similarity(word: str, other: str) -> float:
+    if word == other:
+        return 100.0
+    if _EXACT.fullmatch(word) or _EXACT.fullmatch(other):
+        return 0.0
+    return 99.0 if _abbreviates(*sorted((word, other), key=len)) else fuzz.ratio(word, other)
+
+
+def _abbreviates(short: str, long: str) -> bool:
+    """Whether a word was cut short (`malig`) or lost letters behind its first two (`infrct`).
+
+    It keeps at least three, two fifths where it was cut and half where it lost some: with fewer, almost any
+    word abbreviates another.
+    """
+    if len(short) < 3:
+        return False
+    if long.startswith(short):
+        return len(short) >= 0.4 * len(long)
+    letters = iter(long)
+    return short[:2] == long[:2] and len(short) >= 0.5 * len(long) and all(c in letters for c in short)

@@ -1,0 +1,75 @@
+"""Of the beams, the first that runs is taken; on a user's own database, the first that finds something."""
+
+import sqlite3
+
+import pytest
+
+from medsql.errors import UserError
+from medsql.sql.choice import Chooser
+
+NO_COLUMN = "SELECT LAB.WARD FROM LAB"
+NO_SQL = "SELECT SELECT"
+NOTHING = 'SELECT LAB.FLUID FROM LAB WHERE LAB."FLUID" = "Ink"'
+NONE_COUNTED = 'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "Ink"'
+BLOOD = 'SELECT LAB.FLUID FROM LAB WHERE LAB."FLUID" = "Blood"'
+COUNTED = 'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "Blood"'
+
+
+@pytest.fixture
+def own(tmp_path):
+    with sqlite3.connect(tmp_path / "own.db") as connection:
+        connection.execute("CREATE TABLE LAB (FLUID TEXT)")
+        connection.execute("INSERT INTO LAB VALUES ('Blood')")
+    return tmp_path / "own.db"
+
+
+@pytest.mark.parametrize(
+    ("beams", "taken", "runs", "verdicts"),
+    [
+        ([BLOOD, NO_SQL], 0, True, ("ok",)),
+        ([NO_COLUMN, NO_SQL, NOTHING, BLOOD], 2, True, ("unknown column LAB.WARD", "syntax error", "ok")),
+        ([NO_COLUMN, NO_SQL], 0, False, ("unknown column LAB.WARD", "syntax error")),
+        ([""], 0, False, ("syntax error",)),
+    ],
+)
+def test_the_first_beam_that_runs_is_taken_whatever_it_finds(beams, taken, runs, verdicts):
+    assert Chooser()(beams) == (taken, runs, verdicts)
+
+
+@pytest.mark.parametrize(
+    ("beams", "taken", "verdicts"),
+    [
+        ([NO_COLUMN, NOTHING, NONE_COUNTED, COUNTED, BLOOD], 3, ("empty", "empty", "ok")),
+        ([NOTHING, BLOOD], 1, ("empty", "ok")),
+        ([NO_SQL, NOTHING, NONE_COUNTED], 1, ("syntax error", "empty", "empty")),  # none finds anything
+        (["SELECT LAB.LABEL FROM LAB", BLOOD], 1, ("unknown column LAB.LABEL", "ok")),  # not in this database
+        (["SELECT LAB.LABEL FROM LAB"], 0, ("unknown column LAB.LABEL",)),
+    ],
+)
+def test_on_a_database_the_first_that_finds_something_is_taken_and_else_the_first_that_runs(
+    own, beams, taken, verdicts
+):
+    choice = Chooser(own)(beams)
+    assert (choice.beam, choice.runs) == (taken, True)
+    assert choice.verdicts[-len(verdicts) :] == verdicts
+
+
+def test_more_rows_than_are_handed_out_are_something(tmp_path):
+    with sqlite3.connect(tmp_path / "large.db") as connection:
+        connection.execute("CREATE TABLE LAB (FLUID TEXT)")
+        connection.executemany("INSERT INTO LAB VALUES (?)", [("Blood",)] * 100_001)
+    assert Chooser(tmp_path / "large.db")(["SELECT LAB.FLUID FROM LAB", BLOOD]).beam == 0
+
+
+def test_beams_cannot_harm_the_database(own):
+    content = own.read_bytes()
+    choice = Chooser(own)(["DELETE FROM LAB", "DROP TABLE LAB", BLOOD])
+    assert choice.verdicts == ("forbidden: DELETE", "forbidden: DROP", "ok")
+    assert own.read_bytes() == content
+
+
+def test_a_database_that_is_none_is_the_users_error(tmp_path):
+    (tmp_path / "none.db").write_text("none")
+    for name in ("none.db", "nowhere.db"):
+        with pytest.raises(UserError, match=name):
+            Chooser(tmp_path / name)
