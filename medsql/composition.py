@@ -164,8 +164,8 @@ def folder_name(text: str, longest: int = 120) -> str:
 
 
 def quoted(text: str) -> str:
-    """`text` as a quoted value in Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """`text` as a quoted value in Hydra's override grammar, where a backslash is one unless a quote follows."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text)
     return f"'{escaped}'"
 
 

@@ -220,7 +220,8 @@ def test_long_folder_names_are_cut_and_stay_different():
 
 
 @pytest.mark.parametrize(
-    "path", ["multirun/lora.r=8,16/lora.r=8", "a/lora.targets=[q,v],seed=1", "it's,so", "plain"]
+    "path",
+    ["multirun/lora.r=8,16/lora.r=8", "a/lora.targets=[q,v],seed=1", "it's,so", r"a\b, \'c\\", "plain"],
 )
 def test_folders_named_by_overrides_can_be_typed_as_values(composed, path):
     (override,) = quote_paths([f"run={path}"])
