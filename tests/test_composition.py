@@ -25,8 +25,9 @@ def test_every_option_composes_for_training(settings, group, option):
 @pytest.mark.parametrize(
     ("group", "option"), [o for o in OPTIONS if o[0] in ("model", "data", "decode", "trainer")]
 )
-def test_every_option_composes_for_evaluation(settings, group, option):
-    assert settings("evaluate", f"{group}={option}", *NEEDS.get(option, []))
+def test_every_option_composes_for_evaluation_and_prediction(settings, group, option):
+    for door in ("evaluate", "predict"):
+        assert settings(door, f"{group}={option}", *NEEDS.get(option, []))
 
 
 def test_every_door_composes_with_nothing_overridden(settings):
