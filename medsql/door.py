@@ -24,7 +24,8 @@ from medsql.composition import CONF, SETTINGS, causes, checked_settings, quoted,
 from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
 PATHS = re.compile(
-    r"^(run=|adapter=|data\.path=|model\.checkpoint=|eval\.database=)(?!['\"\[$])(.*[^\w./~+-].*)$", re.ASCII
+    r"^(run=|adapter=|file=|database=|data\.path=|model\.checkpoint=|eval\.database=)(?!['\"\[$])(.*[^\w./~+-].*)$",
+    re.ASCII,
 )
 """An override whose value is a path that Hydra reads as its own syntax, or does not read at all."""
 
