@@ -7,9 +7,12 @@ RUN_PY := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 RUN    ?= latest
+# A question reaches the shell through the environment, where no sign in it means anything.
+override Q := $(value Q)
+export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep train pretrain baseline finetuned compare test test-slow lint bench clean
+.PHONY: help sweep train predict pretrain baseline finetuned compare test test-slow lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +30,9 @@ sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
 
 train: $(STAMP) ## one run
 	$(RUN_PY) -m medsql.train $(ARGS)
+
+predict: $(STAMP) ## SQL for Q="a question", or for the lines of standard input; RUN=folder
+	@$(RUN_PY) -m medsql.predict $(if $(filter latest,$(RUN)),,run='"$(RUN)"') $(ARGS) $(if $(value Q),question="$$Q")
 
 pretrain: $(STAMP) ## a small base model on invented databases: 40 minutes on two cores that know bfloat16; see the model card
 	$(RUN_PY) -m medsql.pretrain $(ARGS)

@@ -25,9 +25,17 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from rapidfuzz import fuzz, process
 
 from medsql.assets import BUNDLED, checkpoint_folder
-from medsql.config import CompareSettings, EvaluateSettings, PretrainSettings, SettingsError, TrainSettings
+from medsql.config import (
+    HOSPITAL,
+    CompareSettings,
+    EvaluateSettings,
+    PredictSettings,
+    PretrainSettings,
+    SettingsError,
+    TrainSettings,
+)
 from medsql.errors import UserError
-from medsql.runs.collect import of_run
+from medsql.runs.collect import Asking, of_run
 from medsql.runs.fingerprint import fingerprint, identity
 from medsql.runs.folder import busy, check_folder, is_locked
 
@@ -37,6 +45,7 @@ SETTINGS: dict[str, type] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "compare": CompareSettings,
+    "predict": PredictSettings,
     "pretrain": PretrainSettings,
 }
 """Which dataclass stands behind which `conf/NAME.yaml`."""
@@ -48,16 +57,25 @@ def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
     Raises `SettingsError`, one line, for an unknown key, a wrong type, a missing or contradictory value.
     """
     settings = to_settings(config, SETTINGS[str(hydra.job.config_name)])
-    if isinstance(settings, EvaluateSettings) and settings.run is not None:
-        settings = of_run(settings, explicit_keys(hydra.overrides.task))
+    if isinstance(settings, EvaluateSettings | PredictSettings):
+        settings = _of_its_run(settings, explicit_keys(hydra.overrides.task))
     local = isinstance(settings, CompareSettings | PretrainSettings)  # neither reads anything from a path
     return settings if local else with_paths(settings)
+
+
+def _of_its_run(settings: Asking, explicit: set[str]) -> Asking:
+    """The settings completed by those of the run they name; a run that nobody typed gives way to a model."""
+    own = {"model", "adapter"} & {key.split(".")[0] for key in explicit}
+    if own and "run" not in explicit:
+        return replace(settings, run=None)
+    return settings if settings.run is None else of_run(settings, explicit)
 
 
 def with_paths(settings: Any) -> Any:
     """The settings with local paths made absolute. Raises `SettingsError` where nothing lies there."""
     data, model = settings.data, settings.model
-    if data.source in ("jsonl", "mimicsql") or _looks_local(data.path):
+    reads_rows = not isinstance(settings, PredictSettings)  # those its model was trained on may be gone
+    if reads_rows and (data.source in ("jsonl", "mimicsql") or _looks_local(data.path)):
         data = replace(data, path=_existing("data.path", data.path))
     if data.templates is not None:
         data = replace(data, templates=_existing("data.templates", data.templates))
@@ -65,7 +83,7 @@ def with_paths(settings: Any) -> Any:
         raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")
     if _looks_local(model.checkpoint) and not model.fallbacks:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
-    if isinstance(settings, EvaluateSettings) and settings.adapter is not None:
+    if isinstance(settings, EvaluateSettings | PredictSettings) and settings.adapter is not None:
         settings = replace(settings, adapter=_existing("adapter", settings.adapter))
     if isinstance(settings, EvaluateSettings) and settings.eval.database is not None:
         database = _existing("eval.database", settings.eval.database)
@@ -73,6 +91,11 @@ def with_paths(settings: Any) -> Any:
     if settings.decode.database is not None:
         database = _existing("decode.database", settings.decode.database)
         settings = replace(settings, decode=replace(settings.decode, database=database))
+    if isinstance(settings, PredictSettings):
+        if settings.file is not None:
+            settings = replace(settings, file=_existing("file", settings.file))
+        if settings.database not in (None, HOSPITAL):
+            settings = replace(settings, database=_existing("database", settings.database))
     return replace(settings, data=data, model=model)
 
 
@@ -169,8 +192,8 @@ def folder_name(text: str, longest: int = 120) -> str:
 
 
 def quoted(text: str) -> str:
-    """`text` as a quoted value in Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """`text` as a quoted value in Hydra's grammar, which unescapes only backslashes before a quote."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda run: run[1] * 2 + ("\\'" if run[2] else ""), text)
     return f"'{escaped}'"
 
 

@@ -37,6 +37,10 @@ SOURCES = ("synthetic", "corpus", "medical_text_to_sql", "mimicsql", "jsonl")
 PROMPTS = ("report", "schema", "question", "none")
 SPLITS = ("train", "validation", "test")
 KNOWN_VALUES = ("train", "lists")
+OUTPUTS = ("sql", "json")
+HOSPITAL = "hospital"
+"""The database that is no file: the invented patients of `medsql.data.hospital`."""
+
 FOLDS = 5
 """Parts of a cross-validation: each tests on as many rows as the report's split, a fifth."""
 
@@ -500,6 +504,34 @@ class EvaluateSettings:
         _check_range("rows", self.rows, 1)
         _check_range("show", self.show, 0)
         _check_name(self.name)
+
+
+@dataclass(kw_only=True)
+class PredictSettings:
+    """Everything `python -m medsql.predict` may be told besides the questions.
+
+    `run`, `adapter` and `model` are those of `EvaluateSettings`, but that `run` is the default and gives way
+    to the others. Of `data` only the prompt, the lengths and the hospital count. `file` holds questions, one
+    a line. Queries are run on `database`, a SQLite file in MIMICSQL's five tables or `hospital`, the bundled
+    invented one, for at most `seconds` each; `output: json` then shows `rows` of what they find (null: all).
+    """
+
+    model: ModelSettings
+    data: DataSettings
+    decode: DecodeSettings
+    trainer: TrainerSettings
+    output: str
+    run: str | None = None
+    adapter: str | None = None
+    file: str | None = None
+    database: str | None = None
+    seconds: float = 60.0
+    rows: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("output", self.output, OUTPUTS)
+        _check(self.seconds > 0, f"seconds={self.seconds:g}: must be greater than 0")
+        _check_range("rows", self.rows, 0)
 
 
 @dataclass

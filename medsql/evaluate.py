@@ -66,8 +66,8 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
     from medsql.model.generation import log_prediction, output_bound, predict
+    from medsql.model.hardware import autocast, prepare_device
     from medsql.model.lora import load_adapter
-    from medsql.model.training import autocast, prepare_device
 
     device = prepare_device(settings.trainer)
     execution = Execution(settings.eval.database, settings.eval.seconds)

@@ -57,10 +57,11 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.generation import output_bound, predict
+    from medsql.model.hardware import autocast
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import TextToSQL
     from medsql.model.reports import Reports
-    from medsql.model.training import autocast, build_trainer, fit, hardware_record
+    from medsql.model.training import build_trainer, fit, hardware_record
 
     splits = shared_splits(settings.data)
     _check_judged(settings, splits.validation)

@@ -25,8 +25,9 @@ def test_every_option_composes_for_training(settings, group, option):
 @pytest.mark.parametrize(
     ("group", "option"), [o for o in OPTIONS if o[0] in ("model", "data", "decode", "trainer")]
 )
-def test_every_option_composes_for_evaluation(settings, group, option):
-    assert settings("evaluate", f"{group}={option}", *NEEDS.get(option, []))
+def test_every_option_composes_for_evaluation_and_prediction(settings, group, option):
+    for door in ("evaluate", "predict"):
+        assert settings(door, f"{group}={option}", *NEEDS.get(option, []))
 
 
 def test_every_door_composes_with_nothing_overridden(settings):
@@ -244,7 +245,8 @@ def test_long_folder_names_are_cut_and_stay_different():
 
 
 @pytest.mark.parametrize(
-    "path", ["multirun/lora.r=8,16/lora.r=8", "a/lora.targets=[q,v],seed=1", "it's,so", "plain"]
+    "path",
+    ["multirun/lora.r=8,16/lora.r=8", "a/lora.targets=[q,v],seed=1", "it's,so", r"a\b, \'c\\", "plain"],
 )
 def test_folders_named_by_overrides_can_be_typed_as_values(composed, path):
     (override,) = quote_paths([f"run={path}"])

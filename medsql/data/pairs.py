@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from medsql.errors import UserError
 
 if TYPE_CHECKING:  # they import sqlglot
     from medsql.sql.choice import Choice
@@ -16,6 +19,25 @@ class Pair:
 
     question: str
     sql: str
+
+
+def trimmed(text: str) -> str:
+    """`text` as both texts of a pair are. Raises `UnicodeEncodeError` for half a surrogate pair."""
+    text.encode(
+        "utf-8"
+    )  # JSON and command lines may hold such a half, and nothing further down can encode it
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def checked_question(text: str, number: int) -> str:
+    """A question somebody asks, as those of pairs. Raises `UserError`, which says the `number`, for none."""
+    try:
+        question = trimmed(text)
+    except UnicodeEncodeError:
+        raise UserError(f"question {number} is no Unicode text") from None
+    if not question:
+        raise UserError(f"question {number} is empty")
+    return question
 
 
 class Prediction(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from medsql.config import SPLITS, DataSettings, SettingsError
-from medsql.data.pairs import Pair
+from medsql.data.pairs import Pair, trimmed
 
 log = logging.getLogger(__name__)
 
@@ -153,11 +152,9 @@ def _text(value: object, missing: str) -> str:
     if not isinstance(value, str):
         raise _Unusable("wrong_type")
     try:
-        # JSON may spell half of a surrogate pair, which nothing further down can encode.
-        value.encode("utf-8")
+        text = trimmed(value)
     except UnicodeEncodeError:
         raise _Unusable("not_unicode") from None
-    text = unicodedata.normalize("NFC", value).strip()
     if not text:
         raise _Unusable(missing)
     return text

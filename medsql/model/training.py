@@ -6,15 +6,16 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
-from medsql.config import OptimSettings, SettingsError, TrainerSettings, ValidationSettings
+from medsql.config import OptimSettings, TrainerSettings, ValidationSettings
 from medsql.model.checkpoints import Checkpoints
+from medsql.model.hardware import precision, prepare_device
 from medsql.model.module import TextToSQL, TrainingError
 from medsql.model.progress import ProgressLines, TrainingBar
 from medsql.runs import terminal
@@ -41,7 +42,7 @@ def build_trainer(
     return pl.Trainer(
         accelerator=hardware.accelerator,
         devices=1,
-        precision=_precision(hardware),
+        precision=precision(hardware),
         plugins=[LightningEnvironment()],  # under Slurm Lightning would requeue the job by itself
         max_epochs=1,
         accumulate_grad_batches=optim.accumulate,
@@ -55,21 +56,6 @@ def build_trainer(
         enable_progress_bar=on_terminal,
         enable_model_summary=False,
     )
-
-
-def prepare_device(hardware: TrainerSettings) -> torch.device:
-    """Set PyTorch's threads and TF32 for the whole process; returns where models belong.
-
-    Raises `SettingsError` where the accelerator asked for is not there.
-    """
-    if hardware.threads is not None:
-        torch.set_num_threads(hardware.threads)
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if found is not None:
-        torch.set_float32_matmul_precision("high")  # TF32; a CPU keeps to float32
-    if hardware.accelerator == "gpu" and found is None:
-        raise SettingsError("trainer.accelerator=gpu: no GPU is found; trainer=auto takes what there is")
-    return torch.device("cpu") if hardware.accelerator == "cpu" or found is None else found
 
 
 def fit(
@@ -111,17 +97,3 @@ def hardware_record(trainer: pl.Trainer) -> dict[str, Any]:
     record = {"device": name, "precision": trainer.precision, "threads": torch.get_num_threads()}
     log.info("on %s, precision %s, %d threads", *record.values())
     return record
-
-
-def autocast(hardware: TrainerSettings) -> torch.autocast:
-    """The precision of training, for generation outside of it."""
-    kind = prepare_device(hardware).type
-    return torch.autocast(kind, torch.bfloat16, enabled=_precision(hardware) == "bf16-mixed")
-
-
-def _precision(hardware: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:
-    """Lightning's name for the precision; T5 overflows in float16, so that is never chosen."""
-    on_gpu = hardware.accelerator != "cpu" and torch.cuda.is_available()
-    has_bfloat16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    wanted = hardware.precision == "bfloat16" or (hardware.precision == "auto" and has_bfloat16)
-    return "bf16-mixed" if wanted else "32-true"

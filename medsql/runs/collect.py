@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from medsql.config import DataSettings, EvaluateSettings, ModelSettings, SettingsError
+from medsql.config import DataSettings, EvaluateSettings, ModelSettings, PredictSettings, SettingsError
 from medsql.errors import UserError
 from medsql.runs.folder import RECORD, read_record
 from medsql.runs.recorded import Recorded, recorded
@@ -19,6 +19,10 @@ ROOTS = ("outputs", "multirun")
 
 OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens", "lossless")
 """Data settings that a fine-tuned model was trained with, whatever data it is then scored on."""
+
+
+Asking = TypeVar("Asking", bound=EvaluateSettings | PredictSettings)
+"""Settings that may name a run."""
 
 
 def read_all(*roots: str | Path) -> list[Recorded]:
@@ -45,7 +49,7 @@ def finished_run(run: str) -> tuple[Path, dict[str, Any]]:
     """The folder and record of a named run, or of the newest one for `latest`. Raises `SettingsError`."""
     folder = newest("train") if run == "latest" else Path(run).expanduser()
     if folder is None:
-        raise SettingsError(f"run=latest: no finished run below {' or '.join(ROOTS)}; train one first")
+        raise SettingsError(f"run=latest: no finished run below {' or '.join(ROOTS)}: make train makes one")
     record = read_record(folder)
     if record is None or record.get("kind") != "train":
         raise SettingsError(f"run={run}: {folder} is not the folder of a training run")
@@ -64,6 +68,11 @@ def codes_of(run: str) -> dict[str, str]:
     return dict(finished_run(run)[1]["tokenized"].get("spelling", {}))
 
 
+def longest_target_of(run: str) -> int:
+    """Tokens of the longest target that a run was trained on."""
+    return int(finished_run(run)[1]["tokenized"]["longest_target"])
+
+
 def rows_changed(run: str, data: dict[str, Any]) -> bool:
     """Whether the source that a run was trained on has other rows by now, which is logged.
 
@@ -77,7 +86,7 @@ def rows_changed(run: str, data: dict[str, Any]) -> bool:
     return changed
 
 
-def of_run(settings: EvaluateSettings, explicit: set[str]) -> EvaluateSettings:
+def of_run(settings: Asking, explicit: set[str]) -> Asking:
     """The settings completed by what the named run was trained with, except what was typed (`explicit`).
 
     Raises `SettingsError` where no such run is finished, or where a model was typed too.
@@ -100,7 +109,7 @@ def of_run(settings: EvaluateSettings, explicit: set[str]) -> EvaluateSettings:
     return replace(settings, run=str(folder), data=data, model=model, adapter=saved)
 
 
-def _data(settings: EvaluateSettings, explicit: set[str], trained: dict[str, Any]) -> DataSettings:
+def _data(settings: Asking, explicit: set[str], trained: dict[str, Any]) -> DataSettings:
     """The run's data; or, where `data=` was typed, that, prompted as the run was."""
     recorded = {"lossless": False} | trained["data"]  # as it was before that was a setting
     taken = {key: recorded[key] for key in OF_THE_ADAPTER} if "data" in explicit else recorded

@@ -146,7 +146,9 @@ def test_what_is_chosen_is_repaired_and_what_was_written_is_kept() -> None:
     assert [repair.repaired for repair in first.repairs] == ["Blood"]
     assert (third.sql, third.written, third.repairs) == (BROKEN, BROKEN, ())
     greedy = Guidance(repairer=guidance.repairer)
-    (alone,) = generate_sql(WritesBeams([BLOOD]), tiny_tokenizer(), batch_of("x"), GREEDY, 99, greedy)  # type: ignore[arg-type]
+    (alone,) = generate_sql(
+        WritesBeams([BLOOD]), tiny_tokenizer(), batch_of("x"), GREEDY, 99, guidance=greedy
+    )  # type: ignore[arg-type]
     assert (alone.sql, alone.choice) == (first.sql, None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGenera
 
 from medsql.config import LoraSettings, SettingsError
 from medsql.errors import UserError
-from medsql.model.lora import add_lora, count_parameters, load_adapter, save_model
+from medsql.model.lora import add_lora, count_parameters, load_adapter, merge_adapter, save_model
 
 ATTENTION = ["q", "k", "v", "o"]
 INPUT = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "decoder_input_ids": torch.tensor([[0, 8, 9]])}
@@ -95,6 +97,42 @@ def test_an_adapter_comes_back_through_peft(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(**INPUT).logits, expected)
         torch.testing.assert_close(load_adapter(tiny_t5(), tmp_path).eval()(**INPUT).logits, expected)
         assert not torch.allclose(tiny_t5().eval()(**INPUT).logits, expected)
+
+
+@pytest.mark.parametrize("kind", [{}, {"use_dora": True}, {"use_rslora": True}])
+def test_a_merged_adapter_gives_what_it_gave_beside_its_base(kind: dict[str, Any]) -> None:
+    model = add_lora(tiny_t5(), replace(LORA, **kind)).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+        expected = model(**INPUT).logits
+        merged: Any = merge_adapter(model)
+        torch.testing.assert_close(merged(**INPUT).logits, expected)
+    assert not torch.allclose(tiny_t5().eval()(**INPUT).logits, expected)
+    assert merged.state_dict().keys() == tiny_t5().state_dict().keys(), "nothing is left of the adapter"
+
+
+def test_an_adapter_is_merged_in_float32_and_rounded_once(tmp_path: Path) -> None:
+    model = add_lora(tiny_t5(), LORA)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    save_model(model, tiny_tokenizer(), tmp_path)
+    base = tiny_t5().bfloat16()
+    exact = merge_adapter(load_adapter(copy.deepcopy(base).float(), tmp_path)).state_dict()
+    rounded = merge_adapter(load_adapter(base, tmp_path)).state_dict()
+    for name, weight in rounded.items():
+        assert weight.dtype == torch.bfloat16 and torch.equal(weight, exact[name].bfloat16()), name
+
+
+def test_a_damaged_adapter_is_not_merged() -> None:
+    model = add_lora(tiny_t5(), LORA)
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(UserError, match="the adapter cannot be merged"):
+        merge_adapter(model)  # type: ignore[arg-type]
 
 
 def test_a_fully_tuned_model_comes_back_through_transformers(tmp_path: Path) -> None:

@@ -1,0 +1,210 @@
+"""A fine-tuned model that answers questions with SQL: what the predict door and a notebook both use."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from medsql.composition import CONF, checked_settings, quoted, user_error
+from medsql.config import HOSPITAL, PredictSettings
+from medsql.data.pairs import Prediction, checked_question
+from medsql.data.prompts import prompt_template, render
+from medsql.model.backbone import load_backbone
+from medsql.model.generation import output_bound, predict
+from medsql.model.hardware import autocast, prepare_device
+from medsql.model.lora import load_adapter, merge_adapter
+from medsql.runs.collect import longest_target_of
+from medsql.sql.database import Limits, Result, Sandbox, Value
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question and its query.
+
+    `valid` is what became of it on the empty schema, as in the score of that name, and `result` on the
+    database, where there is one. `input_truncated` says that the model did not see all of the question, and
+    `milliseconds` is an equal share of the time that the question's batch took to generate.
+    """
+
+    question: str
+    prediction: Prediction
+    input_truncated: bool
+    milliseconds: float
+    on_schema: Result
+    result: Result | None = None
+
+    @property
+    def sql(self) -> str:
+        """The query, as the model wrote it."""
+        return self.prediction.sql
+
+    @property
+    def valid(self) -> bool:
+        """Whether the query parses and runs on MIMICSQL's tables."""
+        return self.on_schema.ok
+
+    def row(self, shown: int | None = None) -> dict[str, Any]:
+        """All of it, ready for JSON, with the first `shown` rows of the result; `None`: all of them."""
+        return {
+            "question": self.question,
+            **self.prediction._asdict(),
+            "input_truncated": self.input_truncated,
+            "valid": self.valid,
+            "verdict": self.on_schema.verdict,
+            "reason": self.on_schema.reason,
+            "milliseconds": round(self.milliseconds, 1),
+            "result": self.result and _row_of_result(self.result, shown),
+        }
+
+
+def _row_of_result(result: Result, shown: int | None) -> dict[str, Any]:
+    return {
+        "verdict": result.verdict,
+        "reason": result.reason,
+        "milliseconds": round(1000 * result.seconds, 1),
+        "columns": result.columns,
+        "found": len(result.rows),
+        "rows": [[_json_value(value) for value in row] for row in result.rows[:shown]],
+    }
+
+
+def _json_value(value: Value) -> str | int | float | None:
+    """JSON has neither bytes nor infinity."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class TextToSql:
+    """A model, its prompt and its decoding. An adapter is merged into the model, and costs no time.
+
+    >>> from medsql import TextToSql
+    >>> model = TextToSql.from_run("latest")
+    >>> model.predict(["how many female patients are older than 65?"])[0].sql
+
+    Raises `UserError` where the model, the adapter or the database cannot be loaded.
+    """
+
+    def __init__(self, settings: PredictSettings) -> None:
+        self.settings = settings
+        self._open_database = _database(settings)
+        self._template = prompt_template(settings.data.prompt)
+        device = prepare_device(settings.trainer)
+        backbone = load_backbone(settings.model)
+        self.tokenizer, self.model = backbone.tokenizer, backbone.model
+        if settings.adapter is not None:
+            self.model = merge_adapter(load_adapter(self.model, Path(settings.adapter)))
+        self.model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
+        # Without a run nobody knows how long targets were, but that they were cut at this.
+        longest = settings.data.max_target_tokens if settings.run is None else longest_target_of(settings.run)
+        self.max_new_tokens = output_bound(longest, settings.decode)
+        log.info(
+            "%s answers: %s, prompt %s, %d beams, at most %d tokens",
+            settings.run or settings.adapter or f"{settings.model.name}, zero-shot,",
+            backbone.checkpoint,
+            settings.data.prompt,
+            settings.decode.num_beams,
+            self.max_new_tokens,
+        )
+
+    @classmethod
+    def from_run(cls, run: str | Path = "latest", *overrides: str) -> Self:
+        """The model of a run's folder, or of the newest finished run below the working folder.
+
+        `overrides` are those of the command line, `"decode=greedy"` or `"database=hospital"`; the defaults
+        are in `conf/predict.yaml`. Raises `UserError` where there is no such run, or for a mistake in them.
+        """
+        return cls(_composed(f"run={quoted(str(run))}", *overrides))
+
+    @classmethod
+    def from_adapter(cls, adapter: str | Path, *overrides: str) -> Self:
+        """The adapter of a PEFT folder on top of `model=`, by default the bundled one; else as `from_run`.
+
+        The prompt is `data.prompt=`, for such a folder does not say which one it was trained with.
+        """
+        return cls(_composed(f"adapter={quoted(str(adapter))}", *overrides))
+
+    def predict(self, questions: Sequence[str]) -> list[Answer]:
+        """The answers, in order. Raises `UserError` for an empty question or one that is no Unicode."""
+        if isinstance(questions, str):
+            raise TypeError("predict takes a list of questions")
+        return list(self.answers(checked_question(text, n) for n, text in enumerate(questions, start=1)))
+
+    def answers(self, questions: Iterable[str]) -> Iterator[Answer]:
+        """One answer after the other, as questions come, `decode.batch_size` of which are answered together.
+
+        They are taken as they stand. Raises `UserError` where the GPU's memory does not suffice.
+        """
+        open_database = self._open_database or nullcontext
+        with closing(Sandbox.empty()) as schema, open_database() as database:
+            remaining = iter(questions)
+            while batch := list(islice(remaining, self.settings.decode.batch_size)):
+                started = time.perf_counter()
+                predictions, cut = self._generate(batch)
+                milliseconds = 1000 * (time.perf_counter() - started) / len(batch)
+                for question, prediction, too_long in zip(batch, predictions, cut, strict=True):
+                    on_schema = schema.run(prediction.sql)
+                    result = None if database is None else database.run(prediction.sql)
+                    yield Answer(question, prediction, too_long, milliseconds, on_schema, result)
+
+    def _generate(self, questions: list[str]) -> tuple[list[Prediction], list[bool]]:
+        """Predictions, and which of the prompts were too long and lost their end."""
+        prompts = [render(self._template, question) for question in questions]
+        longest = self.settings.data.max_input_tokens
+        # A truncated encoding does not say that it is one.
+        cut = [len(ids) > longest for ids in self.tokenizer(prompts, verbose=False)["input_ids"]]
+        batch = self.tokenizer(
+            prompts, truncation=True, max_length=longest, padding=True, return_tensors="pt"
+        )
+        numbered = {**batch, "index": torch.arange(len(prompts))}
+        with autocast(self.settings.trainer):
+            predictions = predict(
+                self.model, self.tokenizer, [numbered], self.settings.decode, self.max_new_tokens
+            )
+        return predictions, cut
+
+
+def _database(settings: PredictSettings) -> Callable[[], closing[Sandbox]] | None:
+    """How to open the database; anew each time, for SQLite's connections belong to a thread."""
+    if settings.database is None:
+        return None
+    limits = Limits(seconds=settings.seconds, steps=10**12)  # a real table has millions of rows
+    if settings.database == HOSPITAL:
+        from medsql.data.hospital.cohort import generate_tables, in_memory
+
+        tables = generate_tables(settings.data.admissions, settings.data.seed)
+        return lambda: closing(Sandbox(in_memory(tables), limits=limits))
+    path = settings.database
+    Sandbox(path, limits=limits).close()  # a mistake is answered before a model is loaded
+    return lambda: closing(Sandbox(path, limits=limits))
+
+
+def _composed(*overrides: str) -> PredictSettings:
+    """What `conf/predict.yaml` and `overrides` come to, also in a program that uses Hydra for itself."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("predict", list(overrides), return_hydra_config=True)
+        settings: PredictSettings = checked_settings(config, config.hydra)
+    except Exception as error:
+        mistake = user_error(error, PredictSettings)
+        if mistake is None:
+            raise
+        raise mistake from error
+    finally:
+        GlobalHydra.instance().hydra = outer
+    return settings
