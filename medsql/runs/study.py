@@ -204,8 +204,12 @@ class SharedStudy:
             waits = time.monotonic() < self._later.get(trial.number, 0)
             if not free or waits or len(jobs) == most or self.is_running(trial.number):
                 continue
-            if self.leases.take(_key(trial.number)):
+            if not self.leases.take(_key(trial.number)):
+                continue
+            if study.get_trials(deepcopy=False)[trial.number].state == TrialState.RUNNING:
                 jobs.append(self._job(study, trial.number, "interrupted, goes on"))
+            else:  # whoever ran it has given it back just now, because it has ended
+                self._release(trial.number)
         return jobs
 
     def _new(self, study: optuna.Study, trials: Sequence[FrozenTrial], most: int) -> list[Job]:

@@ -290,6 +290,21 @@ def test_a_trial_that_another_worker_finished_keeps_its_result(address, tmp_path
     assert "not used" in caplog.text
 
 
+def test_a_trial_that_ends_while_another_worker_looks_at_it_is_not_run_again(address, tmp_path, monkeypatch):
+    monkeypatch.setattr("medsql.runs.study.POLL", 0.1)
+    with worker(address, tmp_path, n_trials=1) as one, worker(address, tmp_path, n_trials=1) as other:
+        (job,) = one.next(1)
+        take = other.leases.take
+
+        def take_late(key: str) -> bool:
+            if key == f"trial {job.number}":
+                one.complete(job.number, [0.5])
+            return take(key)
+
+        monkeypatch.setattr(other.leases, "take", take_late)
+        assert other.next(1) == []
+
+
 def test_a_trial_that_runs_without_a_worker_is_waited_for(address, tmp_path, monkeypatch):
     monkeypatch.setattr("medsql.runs.study.POLL", 0.1)
     with worker(address, tmp_path, n_trials=1) as study:
