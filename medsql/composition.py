@@ -61,6 +61,7 @@ def with_paths(settings: Any) -> Any:
         data = replace(data, path=_existing("data.path", data.path))
     if model.checkpoint.startswith(BUNDLED) and not checkpoint_folder(model.checkpoint).is_dir():
         raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")
+    data = replace(data, cache_dir=str(Path(data.cache_dir).expanduser().absolute()))
     if _looks_local(model.checkpoint) and not model.fallbacks:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
     if isinstance(settings, EvaluateSettings) and settings.adapter is not None:
