@@ -6,19 +6,19 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
 
 from medsql.composition import CONF, explain, quoted, to_settings, with_paths
 from medsql.config import TrainSettings
 from medsql.errors import UserError
-from medsql.runs.fingerprint import difference, identity
-from medsql.runs.recorded import Again, Recorded, overrides_of, ranked, unlike
+from medsql.runs.fingerprint import difference, flatten, identity
+from medsql.runs.overrides import options_of, overrides_of
+from medsql.runs.recorded import Again, Recorded, ranked, unlike
 from medsql.runs.seeds import Configuration
 
 OF_THE_SWEEP = ("name", "sweeps", "hydra")
@@ -34,10 +34,10 @@ PATHS = ("data.path", "data.templates", "model.checkpoint", "data.cache_dir", "d
 def best_again(runs: Sequence[Recorded], configurations: Sequence[Configuration]) -> Again | None:
     """The command of the best run, or where configurations have several seeds, of the best of these.
 
-    None where there is nothing to choose from, or where objectives cannot be compared.
+    None where there is nothing to choose from, none has finished, or objectives cannot be compared.
     """
     done = ranked(runs)
-    if len(done) < 2 or unlike(runs):
+    if len(runs) < 2 or not done or unlike(done):
         return None
     if not configurations:
         return command_for(done[0])
@@ -53,34 +53,36 @@ def command_for(run: Recorded, seeds: Sequence[int] = ()) -> Again:
     """
     if run.kind != "train":
         return Again(run.label, "", f"{run.label} is no fine-tuning")
-    overrides = [
-        _absolute(text, run.settings) for text in overrides_of(run.folder) if not _of_the_sweep(text)
-    ]
+    typed = [each for each in overrides_of(run.folder) if not _of_the_sweep(each.key_or_group)]
+    if len(seeds) > 1:
+        typed = [each for each in typed if each.key_or_group != "seed"]
     try:
-        overrides = [*_options_beyond(run.folder, overrides), *overrides]
-        there = _identity(overrides)
-        known = {key for key in run.identity if run.identity[key] != there.get(key) and key in run.settings}
+        overrides = [*_options_beyond(run, typed), *(_absolute(each, run.settings) for each in typed)]
+        # Compared before anything is checked: half of what a file of `sweeps/` set may contradict itself.
+        there = _settings(overrides)
+        known = {key for key in run.identity.keys() & run.settings if there.get(key) != run.settings[key]}
         overrides += [f"{key}={_value(run.settings[key])}" for key in sorted(known)]
-        if known:
-            there = _identity(overrides)
+        there = _identity(overrides)
     except Exception as error:  # whatever Hydra makes of a configuration of another time
         reason = str(error) if isinstance(error, UserError) else explain(error, TrainSettings)
         return Again(run.label, "", f"its overrides do not compose any more ({reason})")
     if left := difference(dict(run.identity), there):
         return Again(run.label, "", f"what they compose today is another run ({'; '.join(left[:3])})")
     if len(seeds) > 1:
-        overrides = [text for text in overrides if not text.startswith("seed=")]
+        overrides = [text for text in overrides if not text.startswith("seed=")]  # the first run's own
         overrides = ["-m", *overrides, f"seed={','.join(map(str, seeds))}"]
     return Again(run.label, shlex.join(["python", "-m", "medsql.train", *overrides]))
 
 
-def _of_the_sweep(override: str) -> bool:
-    return re.split(r"[.=/]", override.lstrip("+~"), maxsplit=1)[0] in OF_THE_SWEEP
+def _of_the_sweep(key: str) -> bool:
+    return re.split(r"[./]", key, maxsplit=1)[0] in OF_THE_SWEEP
 
 
-def _absolute(override: str, settings: Mapping[str, Any]) -> str:
-    key = override.split("=", 1)[0].lstrip("+")
-    return f"{key}={_value(settings[key])}" if key in PATHS and settings.get(key) else override
+def _absolute(override: Override, settings: Mapping[str, Any]) -> str:
+    key = override.key_or_group
+    if key in PATHS and settings.get(key):
+        return f"{override.get_key_element()}={_value(settings[key])}"
+    return str(override.input_line)
 
 
 def _value(value: Any) -> str:
@@ -93,21 +95,27 @@ def _value(value: Any) -> str:
     return str(value) if plain else quoted(value)
 
 
-def _options_beyond(folder: Path, overrides: Sequence[str]) -> list[str]:
+def _options_beyond(run: Recorded, typed: Sequence[Override]) -> list[str]:
     """The options of groups that the run was composed of and these overrides would not choose.
 
-    They are those that a file of `sweeps/` chose.
+    They are those that a file of `sweeps/` chose. Keys may exist in these options alone, so that only the
+    overrides of groups are composed to find them.
     """
-    path = folder / ".hydra" / "hydra.yaml"
-    if not path.exists():
-        return []
-    wanted = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["runtime"]["choices"]
-    found = _composed(overrides).hydra.runtime.choices
+    wanted = options_of(run.folder)
+    found = _composed([str(each.input_line) for each in typed if each.key_or_group in wanted])
+    chosen = found.hydra.runtime.choices
     return [
         f"{group}={option}"
         for group, option in wanted.items()
-        if group in found and isinstance(option, str) and option != found[group] and not _of_the_sweep(group)
+        if group in chosen and option != chosen[group] and not _of_the_sweep(group)
     ]
+
+
+def _settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """What overrides compose to, flat and unchecked."""
+    composed = _composed(overrides)
+    plain = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return flatten(OmegaConf.to_container(plain, resolve=True))  # type: ignore[arg-type]
 
 
 def _identity(overrides: Sequence[str]) -> dict[str, Any]:

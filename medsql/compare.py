@@ -15,8 +15,9 @@ from medsql.door import door
 from medsql.runs.collect import ROOTS, read_all
 from medsql.runs.differences import Comparison, compare_by_rows, print_differences
 from medsql.runs.labels import labelled, short
+from medsql.runs.overrides import not_begun
 from medsql.runs.pages import PAGE, Report, check_place, write_report
-from medsql.runs.recorded import Again, Recorded, best_first, by_rows, unlike
+from medsql.runs.recorded import Again, Recorded, best_first, by_rows, counted, ranked, unlike
 from medsql.runs.seeds import Configuration, SeedComparison, compare_seeds, configurations, print_seeds
 from medsql.runs.table import print_records
 
@@ -147,7 +148,7 @@ def _newest_pair() -> list[Recorded]:
 
 
 def _warn(records: Sequence[Recorded]) -> None:
-    """Say what forbids to compare them."""
+    """Say what forbids to compare them, and what is still missing."""
     runs = [record for record in records if record.kind != "evaluate"]
     scored = [record for record in records if record.kind == "evaluate" and record.scores]
     differing = [
@@ -156,10 +157,16 @@ def _warn(records: Sequence[Recorded]) -> None:
     if differing:
         what = " and ".join(differing)
         log.warning("evaluations here differ in %s: scores of those that do cannot be compared", what)
-    if different := unlike(runs):
+    if different := unlike(ranked(runs)):
         log.warning("the runs do not all have the same %s: none is called the best", different)
+    elif different := unlike(runs):
+        what = "objectives of those that are not finished"
+        log.warning("the runs do not all have the same %s: %s cannot be compared", different, what)
     if len(by_rows(runs)) > 1:
         log.warning("the runs were tested on different rows: their test scores cannot be compared")
+    for sweep in dict.fromkeys(run.folder.parent for run in runs):
+        if waiting := not_begun(sweep):
+            log.warning("%s: %s not begun yet", short(sweep), counted(len(waiting), "job"))
 
 
 if __name__ == "__main__":

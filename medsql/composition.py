@@ -81,6 +81,7 @@ def with_paths(settings: Any) -> Any:
         data = replace(data, templates=_existing("data.templates", data.templates))
     if model.checkpoint.startswith(BUNDLED) and not checkpoint_folder(model.checkpoint).is_dir():
         raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")
+    data = replace(data, cache_dir=str(Path(data.cache_dir).expanduser().absolute()))
     if _looks_local(model.checkpoint) and not model.fallbacks:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
     if isinstance(settings, EvaluateSettings | PredictSettings) and settings.adapter is not None:

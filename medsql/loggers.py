@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
+import json
+import secrets
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +16,15 @@ from lightning.pytorch.loggers import Logger
 
 from medsql.config import VALIDATION_METRICS, LoggerSettings, WandbSettings
 from medsql.errors import UserError
-from medsql.files import write_text
+from medsql.files import write_json, write_text
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import Run, RunPruned
+from medsql.runs.overrides import overrides_of, search_space
 from medsql.runs.pages import PAGE
 from medsql.runs.predictions import read_predictions
-from medsql.runs.recorded import overrides_of
-from medsql.runs.swept import search_space
+
+REPORT_RUN = "wandb-report.json"
+"""Beside a sweep's runs: the id of the W&B run that shows its report."""
 
 COLUMNS = ("step", "train/loss", "train/grad_norm", "train/lr", *VALIDATION_METRICS)
 
@@ -87,7 +90,10 @@ def open_loggers(settings: LoggerSettings, run: Run) -> Iterator[list[Logger]]:
         state = "failed"
         raise
     finally:
-        wandb_logger.experiment.summary["state"] = state
+        counts = {f"parameters/{name}": count for name, count in run.record.get("parameters", {}).items()}
+        wandb_logger.experiment.summary.update(
+            {"state": state} | counts
+        )  # columns of every run, pruned or not
         # W&B itself knows finished and failed.
         wandb_logger.experiment.finish(exit_code=0 if state in ("finished", "pruned") else 1)
 
@@ -97,19 +103,20 @@ def _wandb_logger(settings: WandbSettings, run: Run) -> Any:
     from lightning.pytorch.loggers import WandbLogger
 
     group = settings.group or sweep_of(run.folder)
+    known = run.record.get("wandb", {}).get("id") or _new_id()
+    run.note(wandb={"id": known, "group": group, "mode": settings.mode})  # first: W&B may not be reached
     experiment = _start(
         settings,
         group=group,
         job_type=run.kind,
         name=run.folder.name,
-        id=wandb_id(run, group),
+        id=known,
         dir=run.folder,
         config=flatten(run.settings) | {f"swept/{key}": value for key, value in swept_here(run).items()},
     )
     # As `WandbLogger` does for a run that it starts itself, which it does with a deprecated setting.
     experiment.define_metric("trainer/global_step")
     experiment.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    run.note(wandb={"id": experiment.id, "group": group, "mode": settings.mode})
     return WandbLogger(experiment=experiment, save_dir=run.folder)
 
 
@@ -131,15 +138,14 @@ def swept_here(run: Run) -> dict[str, Any]:
 
     Beside some sixty settings a column that is called `swept/lora.r` is found.
     """
-    asked = dict(each.lstrip("+").split("=", 1) for each in overrides_of(run.folder) if "=" in each)
+    asked = {each.key_or_group: each.value() for each in overrides_of(run.folder)}
     settings = flatten(run.settings)
     return {key: settings.get(key, asked.get(key)) for key in search_space(run.folder.parent)}
 
 
-def wandb_id(run: Run, group: str | None) -> str:
-    """A run id that follows from the sweep, the job and its configuration."""
-    parts = f"{group}/{run.folder.name}/{run.record['fingerprint']}"
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+def _new_id() -> str:
+    """Random, for two users of one project may well begin the same run, or one user the same again."""
+    return secrets.token_hex(8)
 
 
 def sweep_of(folder: Path) -> str | None:
@@ -160,8 +166,7 @@ def log_results(
         import wandb
 
         experiment = logger.experiment  # type: ignore[attr-defined]
-        counts = {f"parameters/{name}": count for name, count in run.record.get("parameters", {}).items()}
-        experiment.summary.update(summary | counts)
+        experiment.summary.update(summary)
         rows = read_predictions(run.folder)
         table = wandb.Table(columns=[*(rows[0] if rows else ())], data=[list(row.values()) for row in rows])
         experiment.log({"predictions": table})
@@ -173,15 +178,28 @@ def log_results(
             experiment.log_artifact(model)
 
 
+def _report_id(file: Path) -> str:
+    """The id that the file keeps; it is written where there is none."""
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["id"])
+    except FileNotFoundError:
+        found = _new_id()
+        write_json(file, {"id": found})
+        return found
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error}): remove it to begin another report in W&B") from error
+
+
 def log_report(settings: WandbSettings, sweep: str, report: Path) -> None:
     """A sweep's report as a small run of its group: the page to look at, and all files as an artifact.
 
-    Raises `UserError` where there is no account, or no connection.
+    Its id is kept in the sweep's folder, so that the next report takes its place. Raises `UserError` where
+    that is damaged, and where there is no account, or no connection.
     """
     import wandb
 
     group = settings.group or sweep
-    name = hashlib.sha256(f"{group}/report".encode()).hexdigest()[:16]
+    name = _report_id(report.parent / REPORT_RUN)
     with _start(
         settings, group=group, job_type="report", name=f"report of {sweep}", id=name, dir=report.parent
     ) as experiment:

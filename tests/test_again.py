@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
@@ -63,6 +63,46 @@ def test_what_a_sweeps_file_had_set_is_typed_out(tmp_path):
     assert sorted(found) == ["lora.r=4", "objective=val/loss", "optim.epochs=7"]
 
 
+def test_what_does_not_stand_without_a_sweeps_file_is_no_hindrance(tmp_path):
+    given = ["validation.generate_rows=0", "objective=val/loss"]
+    run = asked_for(tmp_path / "job", *given, left=["+sweeps=losses", "validation.generate_rows=0"])
+    assert sorted(overrides_in(command_for(run).command)) == sorted(given)
+
+
+def test_a_key_of_an_option_that_a_sweeps_file_chose_is_no_hindrance(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"question": "q", "sql": "SELECT 1"}\n' * 9)
+    path = f"data.path={tmp_path}/pairs.jsonl"
+    run = asked_for(tmp_path / "job", "data=jsonl", path, "optim=adamw", left=["+sweeps=mine", path])
+    options = {
+        "hydra": {"runtime": {"choices": {"data": "jsonl", "optim": "adamw", "hydra/sweeper": "study"}}}
+    }
+    (run.folder / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump(options))
+    assert overrides_in(command_for(run).command) == ["data=jsonl", "optim=adamw", path]
+
+
+@pytest.mark.parametrize("left", ["[1, 2]", "hydra: {}", "- [", "\x00"])
+def test_options_that_cannot_be_read_are_said_to_be_damaged(tmp_path, caplog, left):
+    run = asked_for(tmp_path / "job", "lora=qv")
+    (run.folder / ".hydra" / "hydra.yaml").write_text(left)
+    assert overrides_in(command_for(run).command) == ["lora=qv"]
+    assert "hydra.yaml is damaged" in caplog.text and "options are not known" in caplog.text
+
+
+def test_added_and_forced_overrides_are_read_as_such(tmp_path):
+    left = ["++seed=1", "++lora.r=4", "+hydra.launcher.x=1", "++name=x"]
+    run = asked_for(tmp_path / "job", "seed=1", "lora.r=4", left=left)
+    assert overrides_in(command_for(run).command) == ["++seed=1", "++lora.r=4"]
+    assert overrides_in(command_for(run, seeds=[1, 2]).command) == ["-m", "++lora.r=4", "seed=1,2"]
+
+
+def test_a_cache_is_named_where_it_lies_and_tells_no_runs_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = asked_for(tmp_path / "job", "data.cache_dir=cache")
+    assert overrides_in(command_for(run).command) == [f"data.cache_dir={tmp_path}/cache"]
+    (run.folder / ".hydra" / "overrides.yaml").unlink()
+    assert overrides_in(command_for(recorded(run.folder)).command) == []
+
+
 def test_a_relative_path_is_made_absolute(tmp_path, monkeypatch):
     rows = [{"question": f"beds of {i}?", "sql": f"SELECT {i}"} for i in range(9)]
     (tmp_path / "my, pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -109,3 +149,10 @@ def test_of_several_runs_it_is_the_best_ones_and_of_one_there_is_none(tmp_path):
     runs = [asked_for(tmp_path / f"{rank}", f"lora.r={rank}", objective=rank / 10) for rank in (4, 8, 2)]
     assert overrides_in(best_again(runs, []).command) == ["lora.r=8"]
     assert best_again(runs[:1], []) is None
+
+
+def test_the_only_run_that_finished_among_several_is_the_best(tmp_path):
+    done, pruned = (asked_for(tmp_path / f"{rank}", f"lora.r={rank}") for rank in (4, 8))
+    pruned = replace(pruned, state="pruned")
+    assert overrides_in(best_again([done, pruned], []).command) == ["lora.r=4"]
+    assert best_again([pruned, pruned], []) is None

@@ -88,6 +88,7 @@ def tokenize_splits(
         log.info("%s: %d rows tokenised (cache: %s)", name, len(pairs), state)
         _warn_truncated(name, counts[name], settings)
     record = {
+        "tokenizer": tokenizer_digest(tokenizer)[:16],
         "rows": {name: len(datasets[name]) for name in SPLITS},
         "truncated_inputs": {name: counts[name]["truncated_inputs"] for name in SPLITS},
         "truncated_targets": {name: counts[name]["truncated_targets"] for name in SPLITS},

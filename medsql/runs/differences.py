@@ -94,7 +94,9 @@ def differences(first: Recorded, second: Recorded) -> dict[str, Difference]:
 
 
 def in_points(difference: Difference) -> str:
-    """`+3.0 (-1.2 to +7.1)`, in percentage points."""
+    """`+3.0 (-1.2 to +7.1)`, in percentage points; `+3.0 (no spread)` of differences all the same."""
+    if difference.low == difference.high:
+        return f"{100 * difference.value:+.1f} (no spread)"
     value, low, high = (f"{100 * part:+.1f}" for part in difference[:3])
     return f"{value} ({low} to {high})"
 

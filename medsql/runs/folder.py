@@ -160,7 +160,7 @@ class Run:
             "identity": self.identity,
             "settings": self.settings,
             "environment": environment(),
-        } | {key: earlier[key] for key in ("started", "pinned") if earlier and key in earlier}
+        } | {key: earlier[key] for key in ("started", "pinned", "wandb") if earlier and key in earlier}
         self._write()
 
     def __exit__(

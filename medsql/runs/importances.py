@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from medsql.runs.recorded import Recorded, lower_is_better
+from medsql.runs.recorded import Recorded, counted, lower_is_better, unlike
 from medsql.runs.swept import Parameter
 
 FEWEST = 10
@@ -21,15 +21,11 @@ METHOD = (
 def importances(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> dict[str, float]:
     """Each parameter's share of what finished runs' parameters explain of their objective, largest first.
 
-    `parameters` are of these runs. Empty for fewer than `FEWEST` finished runs, and for fewer than two
-    parameters that differ among them.
+    `parameters` are of these runs. Empty where `why_none` says why.
     """
-    done = [i for i, run in enumerate(runs) if run.state == "finished" and run.standing is not None]
-    if len(done) < FEWEST:
+    if why_none(runs, parameters):
         return {}
-    varied = [each for parameter in parameters if len((each := parameter.of(done)).levels) > 1]
-    if len(varied) < 2:
-        return {}
+    done, varied = _done(runs), _varied(runs, parameters)
     import optuna  # takes seconds
 
     spoken = optuna.logging.get_verbosity()
@@ -51,6 +47,30 @@ def importances(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> di
     finally:
         optuna.logging.set_verbosity(spoken)
     return {key: float(share) for key, share in found.items()}
+
+
+def why_none(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> str:
+    """What importances cannot be computed of; empty where they can."""
+    done = [runs[place] for place in _done(runs)]
+    if different := unlike(done):
+        return f"the runs do not all have the same {different}"
+    if len(done) < FEWEST:
+        few = f"{counted(len(done), 'finished run')} {'is' if len(done) == 1 else 'are'} too few"
+        return f"{few}, {FEWEST} are needed"
+    if len({run.standing for run in done}) == 1:
+        return f"all {len(done)} finished runs have the same objective"
+    return "" if len(_varied(runs, parameters)) > 1 else "fewer than two differ among the finished runs"
+
+
+def _done(runs: Sequence[Recorded]) -> list[int]:
+    """Where runs stand that finished with an objective."""
+    return [i for i, run in enumerate(runs) if run.state == "finished" and run.standing is not None]
+
+
+def _varied(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> list[Parameter]:
+    """The parameters that differ among finished runs, of these."""
+    found = [parameter.of(_done(runs)) for parameter in parameters]
+    return [parameter for parameter in found if len(parameter.levels) > 1]
 
 
 def _distribution(parameter: Parameter) -> object:

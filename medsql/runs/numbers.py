@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsql.metrics.estimate import Estimate
 from medsql.runs.differences import Comparison
 from medsql.runs.labels import short
 from medsql.runs.recorded import Recorded, score_names
 from medsql.runs.seeds import Configuration, SeedComparison
+
+if TYPE_CHECKING:
+    from medsql.metrics.significance import Difference
 
 Row = Mapping[str, Any]
 
@@ -76,7 +79,16 @@ def _differences(comparisons: Iterable[Comparison]) -> Iterator[Row]:
         for other, found in others.items():
             for name, difference in found.items():
                 about = {"folder": short(other.folder), "against": short(first.folder), "score": name}
-                yield {**about, **difference._asdict()}
+                yield {**about, **_difference(difference)}
+
+
+def _difference(found: Difference) -> Row:
+    """Without an interval, or p, that there is none of: where all differences are the same."""
+    no_spread = found.low == found.high
+    none = dict.fromkeys(("low", "high") if no_spread else ()) | dict.fromkeys(
+        ("p",) if found.p != found.p else ()
+    )
+    return found._asdict() | none
 
 
 def _seeds(found: Iterable[Configuration]) -> Iterator[Row]:
@@ -96,7 +108,7 @@ def _seed_differences(comparisons: Iterable[SeedComparison]) -> Iterator[Row]:
             for name, difference in found.items():
                 about = {"configuration": second.label, "against": first.label, "score": name}
                 about |= {"seeds": ", ".join(map(str, seeds)), "covers": covers}
-                yield {**about, **difference._asdict()}
+                yield {**about, **_difference(difference)}
 
 
 def _errors(records: Sequence[Recorded]) -> Iterator[Row]:

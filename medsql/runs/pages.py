@@ -81,6 +81,13 @@ class Report:
     numbers: Mapping[str, Sequence[Row]]
 
 
+def left_out(count: int, where: str = "") -> str:
+    """That so many are not in a plot, in a sentence that follows others; nothing for none."""
+    if not count:
+        return ""
+    return f" {count} more {'is' if count == 1 else 'are'} left out here{'; ' * bool(where)}{where}."
+
+
 def check_place(folder: Path) -> None:
     """Raises `UserError` where a report may not be written: in what holds anything but a report."""
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -64,6 +64,8 @@ class Recorded:
     validation: Mapping[str, float] = field(default_factory=dict)
     validation_rows: str | None = None
     """A hash of them; so is `rows`, of the rows that the scores are of."""
+    tokenizer: str = ""
+    """A hash of it; of a run that did not record it its checkpoint, which brings its own."""
 
     scored: str = ""
     tuned: bool = False
@@ -129,9 +131,9 @@ def recorded(folder: Path) -> Recorded:
 
 
 def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    environment, hardware, model, seconds, data = (
+    environment, hardware, model, seconds, data, tokenized = (
         _fact(record, key, dict, {})
-        for key in ("environment", "hardware", "model", "seconds_since_last_start", "data")
+        for key in ("environment", "hardware", "model", "seconds_since_last_start", "data", "tokenized")
     )
     kind, state = record["kind"], _fact(record, "state", str, "")
     if kind not in KINDS:
@@ -140,13 +142,14 @@ def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         state = "killed"
     minutes = None if record.get("resumed") else _fact(seconds, "training", float, None)
     digits, _, dirty = _fact(environment, "git_commit", str, "").partition("-")
+    checkpoint = _fact(model, "checkpoint", str, "")
     return {
         "kind": kind,
         "state": state,
         "started": _fact(record, "started", str, ""),
         "settings": flatten(_fact(record, "settings", dict, {})),
         "identity": flatten(_fact(record, "identity", dict, {})),
-        "checkpoint": _fact(model, "checkpoint", str, ""),
+        "checkpoint": checkpoint,
         "fell_back": bool(model.get("failures")),
         "parameters": _numbers(record, "parameters", int),
         "steps": _fact(record, "steps", int, None),
@@ -158,6 +161,7 @@ def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "objective": _fact(record, "objective", float, None),
         "validation": _numbers(record, "validation", float),
         "validation_rows": _fact(data, "sha256", dict, {}).get("validation"),
+        "tokenizer": _fact(tokenized, "tokenizer", str, checkpoint),
     }
 
 
@@ -271,21 +275,42 @@ def lower_is_better(run: Recorded) -> bool:
     return run.metric == "val/loss"
 
 
+Facts = Mapping[str, Callable[[Recorded], Any]]
+
+OF_A_LOSS: Facts = {
+    "validation rows": lambda run: run.validation_rows,
+    "tokenizer": lambda run: run.tokenizer,
+    "data.max_target_tokens": lambda run: run.settings.get("data.max_target_tokens"),
+    "optim.label_smoothing": lambda run: run.settings.get("optim.label_smoothing"),
+}
+"""What two validation losses must share to be comparable: they are nats a token, raised by smoothing."""
+
+OF_A_SCORE: Facts = {
+    "validation rows": lambda run: run.validation_rows,
+    "validation.generate_rows": lambda run: run.settings.get("validation.generate_rows"),
+}
+"""What two validation scores must share to be comparable."""
+
+
 def unlike(runs: Iterable[Recorded]) -> str:
-    """In what the objectives of runs differ, so that these cannot be ranked; empty where they can."""
-    facts: dict[str, Callable[[Recorded], Any]] = {
-        "objective": lambda run: run.metric,
-        "validation rows": lambda run: run.validation_rows,
-        # A loss is of all validation rows, but raised by smoothing; scores are of the rows generated.
-        "validation.generate_rows": lambda run: (
-            run.metric != "val/loss" and run.settings.get("validation.generate_rows")
-        ),
-        "optim.label_smoothing": lambda run: (
-            run.metric == "val/loss" and run.settings.get("optim.label_smoothing")
-        ),
-    }
-    done = ranked(runs)
-    return next((what for what, of in facts.items() if len({of(run) for run in done}) > 1), "")
+    """In what runs differ so that what their objectives are, or were last, cannot be ranked.
+
+    Empty where they can, which is up to the runs that have such a value alone.
+    """
+    valued = [run for run in runs if run.standing is not None]
+    if differing := _differing(valued, {"objective": lambda run: run.metric}):
+        return differing
+    return _differing(valued, OF_A_LOSS if valued and lower_is_better(valued[0]) else OF_A_SCORE)
+
+
+def _differing(runs: Sequence[Recorded], facts: Facts) -> str:
+    return " and ".join(what for what, of in facts.items() if len({of(run) for run in runs}) > 1)
+
+
+def on_losses(runs: Iterable[Recorded]) -> str:
+    """Why validation losses of runs cannot be compared, in a sentence; empty where they can."""
+    differing = _differing([*runs], OF_A_LOSS)
+    return differing and f"Validation losses of runs that differ in {differing} cannot be compared."
 
 
 def best_first(runs: Sequence[Recorded]) -> list[Recorded]:
@@ -293,11 +318,11 @@ def best_first(runs: Sequence[Recorded]) -> list[Recorded]:
 
     In the order given where objectives cannot be ranked.
     """
-    if unlike(runs):
-        return list(runs)
     done = ranked(runs)
+    if unlike(done):
+        return list(runs)
     others = [run for run in runs if run not in done]
-    valued = _by_standing(others) if len({run.metric for run in runs}) == 1 else []
+    valued = [] if unlike(runs) else _by_standing(others)
     rest = [*valued, *(run for run in others if run not in valued)]
     return [*done, *sorted(rest, key=lambda run: run.state == "failed")]
 
@@ -366,28 +391,6 @@ def read_curves(path: Path) -> dict[str, tuple[list[int], list[float]]]:
         log.warning("%s is damaged (%s), no curves are drawn of it", path, " ".join(str(error).split()))
         return {}
     return {name: curve for name, curve in curves.items() if all(map(math.isfinite, curve[1]))}
-
-
-def overrides_of(folder: Path) -> list[str]:
-    """What the run was asked for, as Hydra left it in its folder: `["lora.r=8", "name=ranks"]`.
-
-    None where Hydra left nothing, or nothing that can be read, which is logged.
-    """
-    import yaml
-
-    path = folder / ".hydra" / "overrides.yaml"
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-            raise ValueError("not a list of overrides")
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        log.warning(
-            "%s is damaged (%s), the run's overrides are not known", path, " ".join(str(error).split())
-        )
-        return []
-    return found
 
 
 def differing_settings(runs: Sequence[Recorded]) -> dict[str, list[Any]]:

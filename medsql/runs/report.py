@@ -14,13 +14,15 @@ from medsql.runs.differences import Comparison, in_points, p_value
 from medsql.runs.importances import importances
 from medsql.runs.labels import score_label, short
 from medsql.runs.numbers import most_frequent, numbers_of, share_of
-from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table
+from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table, left_out
 from medsql.runs.plots import MOST_ROWS, Curve
 from medsql.runs.predictions import ERRORS, read_rows
 from medsql.runs.recorded import (
     Again,
     Recorded,
     counted,
+    lower_is_better,
+    on_losses,
     ranked,
     read_curves,
     together,
@@ -32,7 +34,6 @@ from medsql.runs.score_sections import (
     drawn_runs,
     evaluations_section,
     groups_of,
-    left_out,
     runs_section,
 )
 from medsql.runs.seeds import Configuration, SeedComparison
@@ -74,7 +75,7 @@ def make_report(
     scored = [record for record in records if record.kind == "evaluate"]
     runs = [record for record in records if record not in scored]
     parameters = swept(runs)
-    shares = {} if unlike(runs) else importances(runs, parameters)
+    shares = importances(runs, parameters)
     sections = [
         _in_short(runs, comparisons, seeds, again),
         evaluations_section(scored),
@@ -101,9 +102,13 @@ def make_report(
 # --- sections ---------------------------------------------------------------------------------------
 
 
-def _place(done: Sequence[Recorded]) -> str:
+def _place(done: Sequence[Recorded], of: int) -> str:
+    """How the best stands among those that finished, and these among all."""
+    if len(done) == 1:
+        return f"Of {of} runs, {done[0].label} alone has finished, and so is the best"
     alike = sum(run.objective == done[0].objective for run in done)
-    return "the best" if alike == 1 else f"one of {alike} that are best"
+    place = "the best" if alike == 1 else f"one of {alike} that are best"
+    return f"Of {len(done)} finished runs, {done[0].label} is {place}"
 
 
 def _in_short(
@@ -113,14 +118,15 @@ def _in_short(
     again: Again | None,
 ) -> Section:
     section, done = Section("In short"), ranked(runs)
-    if seeds and not unlike(runs):
+    if seeds and not unlike(done):
         section.texts.append(best_of_seeds(seeds))
-    elif len(done) > 1 and not unlike(runs):
+    elif done and len(runs) > 1 and not unlike(done):
         best, name = done[0], next(iter(done[0].scores), "")
         of_test = f"; on {best.n} test rows, {score_label(name)} is {best.scores[name]} %" if name else ""
+        lower = ", lower is better" * lower_is_better(best)
         section.texts.append(
-            f"Of {len(done)} finished runs, {best.label} is {_place(done)} by {best.metric} "
-            f"({best.objective:.3f}, on validation rows){of_test}."
+            f"{_place(done, len(runs))} by {best.metric} ({best.objective:.3f}, on validation rows{lower})"
+            f"{of_test}."
         )
     for first, others in comparisons:
         name = next(name for found in others.values() for name in found)
@@ -160,12 +166,13 @@ def _training(runs: Sequence[Recorded]) -> Section:
 
     if train and validation:
         caption = (
-            "Loss as logged (faint), its running mean over a twentieth of the steps, and validation loss. "
-            "Scales are those of all but the first tenth of the steps, which may lie above them."
+            "Loss as logged (faint), its running mean over a twentieth of the steps, and validation loss; "
+            "lower is better. Scales are those of all but the first tenth of the steps, which may lie above."
         )
-        section.plots.append(
-            Plot("loss", plots.loss_curves(train, validation), caption + grey("val/loss", "train/loss"))
-        )
+        caption += grey("val/loss", "train/loss")
+        if on_loss := on_losses(run for run, found in curves.items() if "val/loss" in found):
+            caption += f" {on_loss}"
+        section.plots.append(Plot("loss", plots.loss_curves(train, validation), caption))
     names = dict.fromkeys(name for found in curves.values() for name in found if name.startswith("val/"))
     names = dict.fromkeys(name for name in names if name.removeprefix("val/") not in ("loss", *OF_F1))
     panels = {score_label(name): drawn for name in names if (drawn := _column(curves, shown, name))}

@@ -8,9 +8,19 @@ from typing import Any
 from medsql.runs import plots
 from medsql.runs.differences import METHODS, Comparison
 from medsql.runs.labels import score_label, state_label
-from medsql.runs.pages import Plot, Section, Table
+from medsql.runs.pages import Plot, Section, Table, left_out
 from medsql.runs.plots import MOST_LINES, MOST_ROWS, Point
-from medsql.runs.recorded import Recorded, by_rows, differing_settings, remarks, score_names, unlike
+from medsql.runs.recorded import (
+    Recorded,
+    by_rows,
+    differing_settings,
+    lower_is_better,
+    on_losses,
+    ranked,
+    remarks,
+    score_names,
+    unlike,
+)
 from medsql.runs.sweep_sections import OF_F1, add_front
 from medsql.runs.table import decimals
 
@@ -94,6 +104,8 @@ def runs_section(runs: Sequence[Recorded]) -> Section:
     add_front(section, runs)
     section.tables += _settings_that_differ(runs)
     section.notes += [f"{remark}." for remark in remarks(runs)]
+    if on_loss := on_losses(run for run in runs if "val/loss" in run.validation):
+        section.notes.append(on_loss)
     return section
 
 
@@ -117,7 +129,10 @@ def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
     objective = metrics.pop() if len(metrics) == 1 else ""
     columns = ["run", "state", objective or "objective", *(["val/loss"] if with_loss else [])]
     columns += [*[f"test {score_label(name)}" for name in beside], "trained weights", "minutes"]
-    method = "Best first, by the objective, which is a validation score. " * (not unlike(runs))
+    done = ranked(runs)
+    method = "" if unlike(done) else "Best first, by the objective, which is a validation score. "
+    if done and lower_is_better(done[0]) and not unlike(done):
+        method = "Best first, by the objective, a validation loss: lower is better. "
     if any(run.state != "finished" and run.standing is not None for run in runs):
         method += "Of a run that is not finished it is that of its last validation. "
     method += "Minutes are those of training alone, and missing where a run was resumed. "
@@ -175,13 +190,6 @@ def _trade_off(group: Sequence[Recorded], shown: Mapping[Recorded, int], name: s
     if len({run.machine for run in group}) > 1:
         caption += " Not all of these runs had the same hardware: their minutes are not comparable."
     return [Plot(name, figure, caption + left_out(len(left), "the table has all"))]
-
-
-def left_out(count: int, where: str = "") -> str:
-    """That so many are not in a plot, in a sentence that follows others; nothing for none."""
-    if not count:
-        return ""
-    return f" {count} more {'is' if count == 1 else 'are'} left out here{'; ' * bool(where)}{where}."
 
 
 def as_text(value: Any) -> str:

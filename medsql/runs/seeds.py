@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
@@ -19,7 +19,7 @@ from medsql.metrics.estimate import Estimate
 from medsql.runs.differences import in_points, p_value
 from medsql.runs.labels import score_label
 from medsql.runs.predictions import read_predictions
-from medsql.runs.recorded import Recorded, ranked, score_names, unlike
+from medsql.runs.recorded import Recorded, counted, lower_is_better, ranked, score_names, unlike
 from medsql.runs.table import columns, show
 
 if TYPE_CHECKING:
@@ -30,15 +30,19 @@ log = logging.getLogger(__name__)
 MOST_IN_PAIRS = 4
 """Configurations that are all compared with one another; of more, each is compared with the best alone."""
 
+MOST_PRINTED = 6
+"""Comparisons that a terminal has room for: those of `MOST_IN_PAIRS` configurations."""
+
 MEANS = (
-    "Means over seeds with Student's t interval of 95 %, which covers the choice of seeds and not that of "
-    "rows; scores in percent."
+    "Means over the seeds of finished runs, with Student's t interval of 95 %, which covers the choice of "
+    "seeds and not that of rows; scores in percent."
 )
 METHODS = (
     "Over rows: each row's score is its mean over the seeds; paired permutation test and paired bootstrap "
     "over rows, which cover the choice of rows with these seeds. Over seeds: paired t test and interval over "
-    "the differences seed by seed, which cover the choice of seeds on these rows. Neither covers both, and "
-    "p is not corrected for the number of comparisons."
+    "the differences seed by seed, which cover the choice of seeds on these rows. Differences that are all "
+    "the same have no spread, and so no interval. Neither covers both, and p is not corrected for the number "
+    "of comparisons."
 )
 
 
@@ -104,15 +108,17 @@ def within_shares(estimate: Estimate) -> Estimate:
     return estimate._replace(low=max(0.0, estimate.low), high=min(1.0, estimate.high))
 
 
-def configurations(runs: Iterable[Recorded]) -> list[Configuration]:
+def configurations(runs: Sequence[Recorded]) -> list[Configuration]:
     """Finished runs by what they share besides the seed, the best mean objective first.
 
-    None unless some configuration has several seeds. Of two runs of one configuration and seed the first
-    counts, which is logged.
+    In the order given where objectives cannot be ranked. None unless some configuration has several seeds. Of
+    two runs of one configuration and seed the first counts, which is logged.
     """
     found: dict[str, dict[int, Recorded]] = {}
     twice: list[tuple[Recorded, Recorded]] = []
-    for run in ranked(runs):
+    done = ranked(runs)
+    no_order = bool(unlike(done))
+    for run in [run for run in runs if run in done] if no_order else done:
         rest = dict(run.identity)
         seed = rest.pop("seed", None)
         if seed is None:
@@ -136,10 +142,10 @@ def configurations(runs: Iterable[Recorded]) -> list[Configuration]:
         )
         for label, same in zip(labels, found.values(), strict=True)
     ]
-    if unlike(runs):
+    if no_order:
         return named
-    lower = next(iter(named[0].runs.values())).metric == "val/loss"
-    return sorted(named, key=lambda each: each.objective().mean * (1 if lower else -1))
+    falls = 1 if lower_is_better(done[0]) else -1
+    return sorted(named, key=lambda each: falls * each.objective().mean)
 
 
 def _label(same: Mapping[int, Recorded]) -> str:
@@ -236,23 +242,22 @@ def mean_rows(found: Sequence[Configuration], names: Sequence[str]) -> list[list
 
 
 def difference_rows(comparison: SeedComparison, names: Sequence[str]) -> list[list[str]]:
-    """A line for each score: the difference in points over rows and over seeds, each with its p."""
+    """A line for each score: of how many rows, and the differences over rows and over seeds, with their p."""
     return [
-        [score_label(name), in_points(rows), p_value(rows.p), in_points(seeds), p_value(seeds.p)]
+        [score_label(name), str(rows.n), in_points(rows), p_value(rows.p), in_points(seeds), p_value(seeds.p)]
         for name in names
         if (rows := comparison.over_rows.get(name)) and (seeds := comparison.over_seeds.get(name))
     ]
 
 
 def title_of(comparison: SeedComparison) -> str:
-    """Which is compared with which, on how many seeds and rows."""
+    """Which is compared with which, on how many seeds."""
     first, second, seeds, *_ = comparison
-    rows = next(iter(first.runs.values())).n
-    return f"{second.label} minus {first.label}, {len(seeds)} seeds, {rows} rows"
+    return f"{second.label} minus {first.label}, {len(seeds)} seeds"
 
 
 def print_seeds(found: Sequence[Configuration], comparisons: Sequence[SeedComparison]) -> None:
-    """Both tables on the terminal, of the scores that most ask for."""
+    """Both tables on the terminal, of the scores that most ask for and of `MOST_PRINTED` comparisons."""
     if not found:
         return
     names = ["exact_match", "logical_form", "execution", "token_f1"]
@@ -264,11 +269,13 @@ def print_seeds(found: Sequence[Configuration], comparisons: Sequence[SeedCompar
     print()
     show(table)
     print(MEANS)
-    for comparison in comparisons:
-        table = columns("score", numbers=["points, over rows", "p", "points, over seeds", "p"])
+    for comparison in comparisons[:MOST_PRINTED]:
+        table = columns("score", numbers=["rows", "points, over rows", "p", "points, over seeds", "p"])
         for row in difference_rows(comparison, names):
             table.add_row(*row)
         print(f"\n{title_of(comparison)}:")
         show(table)
+    if more := comparisons[MOST_PRINTED:]:
+        print(f"\n{counted(len(more), 'more comparison')} of configurations: in the report")
     if comparisons:
         print(METHODS.replace(". ", ".\n"))

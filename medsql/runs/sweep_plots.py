@@ -72,11 +72,26 @@ class Axis(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What the runs came to, best finished one first: the objective of each, and whether that is final."""
+    """What the runs came to, best finished one first: the objective of each, and whether that is final.
+
+    `falling` where lower is better.
+    """
 
     objective: str
     values: Sequence[float]
     finished: Sequence[bool]
+    falling: bool = False
+
+    @property
+    def logarithmic(self) -> bool:
+        """Of a loss of which a few diverged, so that these do not press the others together."""
+        return self.falling and min(self.values) > 0 and max(self.values) / min(self.values) > 10
+
+    @property
+    def title(self) -> str:
+        """What its axis is called: `val/loss (lower is better, log scale)`."""
+        said = [*["lower is better"] * self.falling, *["log scale"] * self.logarithmic]
+        return f"{self.objective} ({', '.join(said)})" if said else self.objective
 
 
 @matplotlib.rc_context(STYLE)
@@ -102,10 +117,10 @@ def effects(parameters: Sequence[Axis], standing: Standing) -> Figure:
                 mec="white",
                 ms=7,
                 zorder=6,
-                label="mean",
+                label="mean of finished runs",
             )
         _put_on_x(axes, parameter)
-    grid[0].set_ylabel(standing.objective)
+    grid[0].set_ylabel(standing.title)
     for axes in grid:
         _objective_scale(axes, standing)
     legend_above(figure)
@@ -151,15 +166,14 @@ def _put_on_x(axes: Axes, parameter: Axis) -> None:
     axes.set_xticks(list(parameter.ticks), list(parameter.ticks.values()))
     if parameter.categories:
         axes.set_xlim(-0.6, max(parameter.ticks) + 0.6)
-        if sum(map(len, parameter.ticks.values())) > 24:
-            axes.tick_params(axis="x", labelrotation=30)
-            for label in axes.get_xticklabels():
-                label.set_horizontalalignment("right")
+    if sum(map(len, parameter.ticks.values())) > 20:
+        axes.tick_params(axis="x", labelrotation=30)
+        for label in axes.get_xticklabels():
+            label.set_horizontalalignment("right")
 
 
 def _objective_scale(axes: Axes, standing: Standing) -> None:
-    """Logarithmic where a few diverged, so that these do not press the others together."""
-    if min(standing.values) > 0 and max(standing.values) / min(standing.values) > 10:
+    if standing.logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -247,7 +261,7 @@ def ticks_of(values: Sequence[float], logarithmic: bool = False, most: int = 6) 
 
 
 @matplotlib.rc_context(STYLE)
-def history(trials: Sequence[int], standing: Standing, failed: Sequence[int], falling: bool) -> Figure:
+def history(trials: Sequence[int], standing: Standing, failed: Sequence[int]) -> Figure:
     """The objective of each trial, the best so far as a line, and trials that failed as ticks below."""
     figure, (axes,) = panels_of(1, across=1, height=3.2)
     order = sorted(range(len(trials)), key=lambda i: trials[i])
@@ -257,7 +271,7 @@ def history(trials: Sequence[int], standing: Standing, failed: Sequence[int], fa
         if chosen:
             axes.plot([trials[i] for i in chosen], [standing.values[i] for i in chosen], label=label, **style)
     done = [i for i in order if standing.finished[i]]
-    best = [*accumulate((standing.values[i] for i in done), min if falling else max)]
+    best = [*accumulate((standing.values[i] for i in done), min if standing.falling else max)]
     if done:
         steps = [*(trials[i] for i in done), max(*trials, *failed, trials[done[-1]])]
         axes.step(steps, [*best, best[-1]], where="post", color=LINES[1][0], label="best so far")
@@ -267,7 +281,7 @@ def history(trials: Sequence[int], standing: Standing, failed: Sequence[int], fa
             failed, [0.02] * len(failed), "|", color="black", ms=9, mew=1.6, transform=at, label="failed"
         )
     _objective_scale(axes, standing)
-    axes.set(xlabel="trial", ylabel=standing.objective)
+    axes.set(xlabel="trial", ylabel=standing.title)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     legend_above(figure)
     return figure
@@ -287,17 +301,15 @@ def shares(found: Mapping[str, float]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def front(
-    costs: Sequence[float], objectives: Sequence[float], on_front: Sequence[str], unit: str, objective: str
-) -> Figure:
+def front(costs: Sequence[float], standing: Standing, on_front: Sequence[str], unit: str) -> Figure:
     """Objective against cost: a run each, those that no other beats in both joined by steps and named.
 
-    `on_front[i]` is the name of the i-th run where it is one of these, else empty.
+    All have finished. `on_front[i]` is the name of the i-th run where it is one of these, else empty.
     """
     figure, (axes,) = panels_of(1, across=1, height=3.4)
     style = _dot("#888888")
-    axes.plot(costs, objectives, label="finished run", **style)
-    best = sorted((costs[i], objectives[i], name) for i, name in enumerate(on_front) if name)
+    axes.plot(costs, standing.values, label="finished run", **style)
+    best = sorted((costs[i], standing.values[i], name) for i, name in enumerate(on_front) if name)
     axes.step(
         [cost for cost, *_ in best],
         [value for _, value, _ in best],
@@ -309,24 +321,25 @@ def front(
         label="Pareto front",
     )
     for cost, value, name in best:
-        left = cost == best[-1][0] and len(best) > 1  # towards the middle
+        left = cost == best[-1][0] and len(best) > 1  # towards the middle, and on the other side of the front
+        above = left != standing.falling
         axes.annotate(
             name,
             (cost, value),
-            xytext=(-7 if left else 6, 5),
+            xytext=(-7 if left else 6, 5 if above else -5),
             textcoords="offset points",
             ha="right" if left else "left",
-            va="bottom",
+            va="bottom" if above else "top",
             fontsize=8,
             zorder=8,
         )
-    if min(costs) > 0 and max(costs) / min(costs) >= 3:
+    if logarithmic := min(costs) > 0 and max(costs) / min(costs) >= 3:
         axes.set_xscale("log")
         axes.set_xticks(list(ticks_of(costs, logarithmic=True)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
-    _objective_scale(axes, Standing(objective, objectives, []))
+    _objective_scale(axes, standing)
     axes.margins(x=0.12, y=0.12)
-    axes.set(xlabel=unit, ylabel=objective)
+    axes.set(xlabel=f"{unit} (log scale)" if logarithmic else unit, ylabel=standing.title)
     legend_above(figure)
     return figure

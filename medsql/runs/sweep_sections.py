@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from medsql.runs import sweep_plots
-from medsql.runs.importances import FEWEST
 from medsql.runs.importances import METHOD as METHOD_OF_IMPORTANCES
-from medsql.runs.labels import score_label
-from medsql.runs.pages import Plot, Section, Table
+from medsql.runs.importances import why_none
+from medsql.runs.labels import score_label, short
+from medsql.runs.pages import Plot, Section, Table, left_out
 from medsql.runs.plots import MOST_ROWS
 from medsql.runs.recorded import Recorded, counted, lower_is_better, ranked, score_names, unlike
 from medsql.runs.seeds import (
@@ -32,12 +33,13 @@ OF_F1 = ("token_precision", "token_recall")
 def best_of_seeds(found: Sequence[Configuration]) -> str:
     """Which configuration has the best mean, in a sentence."""
     best = found[0]
+    lower = ", lower is better" * lower_is_better(next(iter(best.runs.values())))
     name = next(iter(score_names(best.runs.values())), "")
     score = best.score(name) if name else None
     of_test = f"; test {score_label(name)} is {score.percent()} %" if score else ""
     return (
         f"Of {counted(len(found), 'configuration')}, {best.label} has the best mean {_metric(found)} over "
-        f"{counted(len(best.runs), 'seed')}: {best.objective().plain()}, on validation rows{of_test}. "
+        f"{counted(len(best.runs), 'seed')}: {best.objective().plain()}, on validation rows{lower}{of_test}. "
         "Intervals are over seeds."
     )
 
@@ -52,7 +54,9 @@ def seeds_section(found: Sequence[Configuration], comparisons: Sequence[SeedComp
     same = len({each.seeds for each in found}) == 1
     if same:
         section.texts.append(f"Every configuration was run with the seeds {found[0].seeds}.")
-    section.plots += _seeds_plot(found[:MOST_ROWS], [name for name in names if name not in OF_F1])
+    if different := unlike(run for each in found for run in each.runs.values()):
+        section.texts.append(f"In no order: the runs do not all have the same {different}.")
+    section.plots += _seeds_plot(found, [name for name in names if name not in OF_F1])
     columns = [
         "configuration",
         "seeds",
@@ -67,6 +71,7 @@ def seeds_section(found: Sequence[Configuration], comparisons: Sequence[SeedComp
     for comparison in comparisons:
         columns = [
             title_of(comparison),
+            "rows",
             "points, over rows",
             "p, over rows",
             "points, over seeds",
@@ -78,7 +83,8 @@ def seeds_section(found: Sequence[Configuration], comparisons: Sequence[SeedComp
     return section
 
 
-def _seeds_plot(shown: Sequence[Configuration], names: Sequence[str]) -> list[Plot]:
+def _seeds_plot(found: Sequence[Configuration], names: Sequence[str]) -> list[Plot]:
+    shown = found[:MOST_ROWS]
     panels = {
         score_label(name): [
             None
@@ -91,13 +97,16 @@ def _seeds_plot(shown: Sequence[Configuration], names: Sequence[str]) -> list[Pl
         ]
         for name in names
     }
-    caption = "Test scores of single seeds (rings), and their means with 95 % intervals over seeds."
+    caption = (
+        "Test scores of single seeds (rings) that finished, and their means with 95 % intervals over seeds."
+    ) + left_out(len(found) - len(shown), "the table has all")
     figure = sweep_plots.seeds([each.label for each in shown], panels)
     return [Plot("seeds", figure, caption)] if panels else []
 
 
 def _metric(found: Sequence[Configuration]) -> str:
-    return next(iter(found[0].runs.values())).metric
+    metrics = {run.metric for each in found for run in each.runs.values()}
+    return metrics.pop() if len(metrics) == 1 else "objective"
 
 
 def swept_section(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> Section:
@@ -106,32 +115,45 @@ def swept_section(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> 
     valued = [place for place, run in enumerate(runs) if run.standing is not None]
     shown = [parameter.of(valued) for parameter in parameters]
     shown = [parameter for parameter in shown if len(parameter.levels) > 1]
-    if not shown or unlike(runs):
+    if shown and (different := unlike(runs)):
+        section.texts.append(_no_objective(different))
+    if not shown or section.texts:
         return section
-    standing = [runs[place] for place in valued]
-    objective = [run.standing or 0.0 for run in standing]
-    finished = [run.state == "finished" for run in standing]
+    standing = _standing([runs[place] for place in valued])
     axes = [_axis(parameter) for parameter in shown]
     section.plots.append(
         Plot(
             "effects",
-            sweep_plots.effects(axes, sweep_plots.Standing(standing[0].metric, objective, finished)),
-            f"{standing[0].metric} by the value of each swept parameter, a point a run: the spread at one "
-            f"value is what the other parameters, and seeds, do.{_without(len(runs) - len(valued))}",
+            sweep_plots.effects(axes, standing),
+            f"{standing.objective} by the value of each swept parameter, a point a run: the spread at one "
+            "value is what the other parameters, and seeds, do. Means are of finished runs, of values tried "
+            f"often.{_lower(standing)}{_without(len(runs) - len(valued))}",
         )
     )
-    if len(shown) > 1 and len(standing) > 2:
-        falling = lower_is_better(standing[0])
-        last = sweep_plots.Axis(
-            standing[0].metric, objective, sweep_plots.ticks_of(objective, most=0), falling=falling
-        )
+    if len(shown) > 1 and len(valued) > 2:
+        ticks = sweep_plots.ticks_of(standing.values, most=0)
+        last = sweep_plots.Axis(standing.objective, standing.values, ticks, falling=standing.falling)
         caption = (
             f"A line a run; darker, and higher on the last axis, is better by {last.title}; the best stands "
-            f"out{'' if all(finished) else ', and what is not finished is faint'}."
+            f"out{'' if all(standing.finished) else ', and what is not finished is faint'}.{_lower(standing)}"
         )
-        figure = sweep_plots.parallel_coordinates(axes, last, finished)
+        figure = sweep_plots.parallel_coordinates(axes, last, standing.finished)
         section.plots.append(Plot("parallel-coordinates", figure, caption))
     return section
+
+
+def _standing(runs: Sequence[Recorded]) -> sweep_plots.Standing:
+    """Of runs that all have a value of the same objective."""
+    values, finished = [run.standing or 0.0 for run in runs], [run.state == "finished" for run in runs]
+    return sweep_plots.Standing(runs[0].metric, values, finished, lower_is_better(runs[0]))
+
+
+def _no_objective(different: str) -> str:
+    return f"Nothing is drawn of objectives: the runs do not all have the same {different}."
+
+
+def _lower(standing: sweep_plots.Standing) -> str:
+    return " Lower is better." * standing.falling
 
 
 def _axis(parameter: Parameter) -> sweep_plots.Axis:
@@ -153,37 +175,39 @@ def _without(count: int) -> str:
 def search_section(
     runs: Sequence[Recorded], parameters: Sequence[Parameter], found: Mapping[str, float]
 ) -> Section:
-    """How an Optuna search went, trial by trial; and `found`, the importances of its parameters."""
+    """How Optuna searches went, trial by trial; and `found`, the importances of their parameters."""
     section = Section("Search")
-    trials = [
-        run for run in runs if run.trial is not None and run.standing is not None and run.state != "failed"
-    ]
-    if len(trials) > 2 and not unlike(runs):
-        failed = [run.trial for run in runs if run.state == "failed" and run.trial is not None]
-        standing = sweep_plots.Standing(
-            trials[0].metric,
-            [run.standing or 0.0 for run in trials],
-            [run.state == "finished" for run in trials],
-        )
-        numbers = [run.trial or 0 for run in trials]
-        figure = sweep_plots.history(numbers, standing, failed, lower_is_better(trials[0]))
-        states = Counter(run.state for run in runs)
-        caption = (
-            f"{standing.objective} of each trial: {', '.join(f'{n} {state}' for state, n in states.items())}."
-        )
-        section.plots.append(Plot("history", figure, caption))
+    studies: dict[Path, list[Recorded]] = {}
+    for run in runs:
+        if run.trial is not None:
+            studies.setdefault(run.folder.parent, []).append(run)
+    for place, (folder, trials) in enumerate(studies.items(), 1):
+        of = short(folder) if len(studies) > 1 else ""
+        _add_history(section, trials, f"history-{place}" if place > 1 else "history", of)
     if found:
         section.plots.append(
             Plot("importances", sweep_plots.shares(found), f"Importances. {METHOD_OF_IMPORTANCES}")
         )
-    elif len(parameters) > 1 and not unlike(runs):
-        done = len(ranked(runs))
-        if done < FEWEST:
-            section.texts.append(
-                f"Importances of the parameters are not given: {counted(done, 'finished run')} "
-                f"{'is' if done == 1 else 'are'} too few, {FEWEST} are needed."
-            )
+    elif len(parameters) > 1:
+        why = why_none(runs, parameters)
+        section.texts.append(f"Importances of the parameters are not given: {why}.")
     return section
+
+
+def _add_history(section: Section, trials: Sequence[Recorded], name: str, of: str) -> None:
+    """Draw the trials of one study; of few there is no history. `of` is said before the caption."""
+    valued = [run for run in trials if run.standing is not None and run.state != "failed"]
+    if len(valued) < 3:
+        return
+    if different := unlike(valued):
+        section.texts.append(f"{of}{': ' * bool(of)}{_no_objective(different)}")
+        return
+    standing = _standing(valued)
+    failed = [run.trial or 0 for run in trials if run.state == "failed"]
+    figure = sweep_plots.history([run.trial or 0 for run in valued], standing, failed)
+    states = ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in trials).items())
+    caption = f"{of}{': ' * bool(of)}{standing.objective} of each trial, {states}.{_lower(standing)}"
+    section.plots.append(Plot(name, figure, caption))
 
 
 def pareto_front(runs: Sequence[Recorded]) -> list[Recorded]:
@@ -192,7 +216,7 @@ def pareto_front(runs: Sequence[Recorded]) -> list[Recorded]:
     Empty where all have the same number of weights, or where objectives cannot be compared.
     """
     done = [run for run in ranked(runs) if "trainable" in run.parameters]
-    if unlike(runs) or len({run.parameters["trainable"] for run in done}) < 2:
+    if unlike(done) or len({run.parameters["trainable"] for run in done}) < 2:
         return []
     front: list[Recorded] = []
     falls = 1 if lower_is_better(done[0]) else -1
@@ -209,15 +233,13 @@ def add_front(section: Section, runs: Sequence[Recorded]) -> None:
     if not chosen:
         return
     done = [run for run in ranked(runs) if "trainable" in run.parameters]
-    metric, names = done[0].metric, [run.label if run in chosen else "" for run in done]
-    figure = sweep_plots.front(
-        [run.parameters["trainable"] for run in done],
-        [run.standing or 0.0 for run in done],
-        names,
-        "trained weights",
-        metric,
+    standing, names = _standing(done), [run.label if run in chosen else "" for run in done]
+    metric, weights = standing.objective, [run.parameters["trainable"] for run in done]
+    figure = sweep_plots.front(weights, standing, names, "trained weights")
+    caption = (
+        f"{metric} of finished runs against trained weights; on the Pareto front is what no run beats in "
+        f"both.{_lower(standing)}"
     )
-    caption = f"{metric} against trained weights; on the Pareto front is what no run beats in both."
     section.plots.append(Plot("pareto", figure, caption))
     score = next(iter(score_names(chosen)), "")
     rows = [

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medsql.runs.fingerprint import NOT_IDENTITY
-from medsql.runs.recorded import Recorded, differing_settings, overrides_of
+from medsql.runs.overrides import overrides_of, search_space
+from medsql.runs.recorded import Recorded, differing_settings
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
 NOT_SWEPT = NOT_IDENTITY | {"sweeps", "hydra", "seed"}
 """Overrides that no score is to be explained by; what seeds do is told by means over them."""
@@ -29,8 +28,8 @@ class Parameter:
 
     key: str
     values: Sequence[float] | Sequence[str]
-    asked: str = ""
-    """What the sweep was asked to try, such as `tag(log, interval(1e-4, 1e-2))`; empty where that is lost."""
+    in_factors: bool | None = None
+    """Whether the sweep searched it logarithmically; None where values were listed, or that is lost."""
 
     @property
     def numeric(self) -> bool:
@@ -39,18 +38,13 @@ class Parameter:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether its values are spread over orders of magnitude."""
-        if (
-            not self.values
-            or not self.numeric
-            or min(self.numbers()) <= 0
-            or max(self.numbers()) / min(self.numbers()) < SPREAD
-        ):
-            return False
-        if re.match(r"(tag|interval|range|int|float)\b", self.asked):
-            return bool(re.match(r"tag\([^(]*\blog\b", self.asked))
-        # Values that somebody chose: is their middle that of factors, or that of distances?
+        """Whether it is positive, and was searched or listed in factors rather than in distances."""
         levels = self.levels
+        if not levels or not self.numeric or levels[0] <= 0 or self.in_factors is False:
+            return False
+        if self.in_factors or levels[-1] / levels[0] < SPREAD:
+            return bool(self.in_factors)
+        # Values that somebody chose: is their middle that of factors, or that of distances?
         middle, low, high = median(levels), levels[0], levels[-1]
         return abs(middle - sqrt(low * high)) < abs(middle - (low + high) / 2)
 
@@ -69,7 +63,7 @@ class Parameter:
 
     def of(self, places: Sequence[int]) -> Parameter:
         """The same for some of the runs."""
-        return Parameter(self.key, [self.values[place] for place in places], self.asked)  # type: ignore[arg-type]
+        return replace(self, values=[self.values[place] for place in places])  # type: ignore[arg-type]
 
 
 def swept(runs: Sequence[Recorded]) -> list[Parameter]:
@@ -85,17 +79,17 @@ def swept(runs: Sequence[Recorded]) -> list[Parameter]:
     typed = dict.fromkeys(key for overrides in asked for key in overrides)
     spaces = [search_space(folder) for folder in dict.fromkeys(run.folder.parent for run in runs)]
     space = spaces[0] if len(spaces) == 1 else {}
-    found = [_parameter(key, runs, asked, space.get(key, "")) for key in typed]
+    found = [_parameter(key, runs, asked, space.get(key)) for key in typed]
     return [parameter for parameter in found if len(parameter.levels) > 1]
 
 
-def _asked(run: Recorded) -> dict[str, str]:
-    parts = [override.lstrip("+").partition("=") for override in overrides_of(run.folder)]
-    return {key: value for key, _, value in parts if not NOT_SWEPT & {key, key.split(".")[0]}}
+def _asked(run: Recorded) -> dict[str, Any]:
+    typed = {override.key_or_group: override.value() for override in overrides_of(run.folder)}
+    return {key: value for key, value in typed.items() if not NOT_SWEPT & {key, key.split(".")[0]}}
 
 
 def _parameter(
-    key: str, runs: Sequence[Recorded], asked: Sequence[Mapping[str, str]], space: str
+    key: str, runs: Sequence[Recorded], asked: Sequence[Mapping[str, Any]], sweep: Override | None
 ) -> Parameter:
     """A setting's values are typed ones; the option of a group is known by its name alone."""
     values = [
@@ -103,41 +97,16 @@ def _parameter(
         for run, overrides in zip(runs, asked)
     ]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return Parameter(key, values, space)
-    return Parameter(key, [_name(value) for value in values], space)
+        return Parameter(key, values, None if sweep is None else _in_factors(sweep))
+    return Parameter(key, [_name(value) for value in values])
 
 
-def search_space(sweep: Path) -> dict[str, str]:
-    """What a sweep's folder says was swept: `{"lora.r": "8,16,32"}`; empty where it is no sweep's.
+def _in_factors(sweep: Override) -> bool | None:
+    """Whether the sweep's interval or range is tagged `log`; None where it lists values."""
+    from hydra.core.override_parser.types import IntervalSweep, RangeSweep
 
-    That is what the sweeper's `params` and the overrides held that are sweeps by Hydra's grammar. A file that
-    cannot be read is logged.
-    """
-    import yaml
-
-    path = sweep / "multirun.yaml"
-    if not path.exists():
-        return {}
-    try:
-        hydra = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))[
-            "hydra"
-        ]
-        typed = [override.lstrip("+").partition("=") for override in hydra["overrides"]["task"]]
-        params = {**(hydra["sweeper"].get("params") or {}), **{key: value for key, _, value in typed}}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        log.warning("%s is damaged (%s), what was swept is not known", path, " ".join(str(error).split()))
-        return {}
-    return {key: str(value) for key, value in params.items() if _is_sweep(key, str(value))}
-
-
-def _is_sweep(key: str, value: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        return OverridesParser.create().parse_override(f"{key}={value}").is_sweep_override()
-    except HydraException:
-        return False
+    searched = sweep.value()
+    return "log" in searched.tags if isinstance(searched, IntervalSweep | RangeSweep) else None
 
 
 def _name(value: Any) -> str:

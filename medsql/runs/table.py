@@ -11,7 +11,7 @@ from rich.table import Table
 
 from medsql.runs.folder import RECORD
 from medsql.runs.labels import common_parent, labelled, score_label, short, state_label
-from medsql.runs.recorded import Recorded, counted, recorded, remarks
+from medsql.runs.recorded import Recorded, counted, on_losses, recorded, remarks
 
 PLAIN_WIDTH = 160
 """Columns where the output is no terminal: wide enough that no score is cut."""
@@ -51,6 +51,8 @@ def _print_runs(runs: Sequence[Recorded]) -> None:
         )
     show(table)
     _print_remarks(runs)
+    if on_loss := on_losses(run for run in runs if "val/loss" in run.validation):
+        print(on_loss)
     for run in runs:
         if run.error:
             print(f"{run.label}: failed, {run.error}")

@@ -1,6 +1,7 @@
 """One W&B run a job, tested on the files that its offline mode writes."""
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -8,6 +9,11 @@ from pathlib import Path
 
 import pytest
 from end_to_end_tools import kill_when_training, record
+
+from medsql.config import LoggerSettings, WandbSettings
+from medsql.errors import UserError
+from medsql.loggers import log_report, open_loggers
+from medsql.runs.folder import Run
 
 OFFLINE = ["logger=[csv,wandb]", "logger.wandb.mode=offline"]
 
@@ -128,6 +134,63 @@ def test_a_run_that_goes_on_is_the_same_run(start, command, training, tmp_path):
     killed, resumed = offline_runs(tmp_path)
     assert killed["id"] == resumed["id"] == record(folder)["wandb"]["id"]
     assert resumed["exit_code"] == 0
+
+
+def test_a_pruned_run_has_all_columns_of_a_sweep_and_is_no_failure(command, training, tmp_path):
+    # What is asked for learns, and what this seed samples hardly.
+    search = ["-m", "hydra/sweeper=study", "hydra.sweeper.sampler.seed=1", "hydra.sweeper.n_trials=2"]
+    search += ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1"]
+    search += ["hydra.sweeper.enqueue=[{optim.lr:0.05}]", "optim.lr=tag(log,interval(1e-8,0.05))"]
+    result = command("train", *search, *training, *OFFLINE, "name=search")
+    assert result.returncode == 0, result.stderr
+    finished, pruned = (run for run in offline_runs(tmp_path) if run["type"] == "train")
+    assert [run["summary"]["state"] for run in (finished, pruned)] == ["finished", "pruned"]
+    assert pruned["exit_code"] == 0 and pruned["group"] == "search"
+    folder = tmp_path / "multirun" / "search" / "trial-0001"
+    assert pruned["config"]["swept/optim.lr"] == record(folder)["settings"]["optim"]["lr"]
+    assert pruned["summary"]["parameters/trainable"] == record(folder)["parameters"]["trainable"]
+    last = [row for row in pruned["history"] if "val/loss" in row][-1]
+    assert last["val/loss"] == pytest.approx(record(folder)["objective"])
+
+
+def begun(folder):
+    """The id in W&B of a run that begins in the folder, or goes on there, and is left."""
+    settings = LoggerSettings(wandb=WandbSettings(mode="offline"))
+    with Run(folder, "train", {"seed": 1}, {"seed": 1}) as run, open_loggers(settings, run):
+        pass
+    return record(folder)["wandb"]["id"]
+
+
+def test_a_run_begun_afresh_is_another_run_and_what_a_record_says_goes_on(tmp_path):
+    first = begun(tmp_path / "run")
+    assert begun(tmp_path / "run") == first
+    shutil.rmtree(tmp_path / "run")
+    again = begun(tmp_path / "run")
+    assert again != first
+    old = record(tmp_path / "run")
+    del old["wandb"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(old))
+    assert begun(tmp_path / "run") not in (first, again)
+
+
+def test_a_sweeps_report_takes_the_place_of_its_last_and_of_no_other_sweeps(tmp_path):
+    sweep = tmp_path / "sweep"
+
+    def logged():
+        log_report(WandbSettings(mode="offline"), "sweep", sweep / "report")
+        ids = [run["id"] for run in offline_runs(sweep)]
+        shutil.rmtree(sweep / "wandb")
+        return ids
+
+    (sweep / "report").mkdir(parents=True)
+    (sweep / "report" / "report.html").write_text("page")
+    (first,) = logged()
+    assert logged() == [first]
+    (sweep / "wandb-report.json").unlink()
+    assert logged() != [first]
+    (sweep / "wandb-report.json").write_text("{")
+    with pytest.raises(UserError, match=r"wandb-report\.json is damaged"):
+        logged()
 
 
 def test_without_an_account_the_way_out_is_named(command, training, tmp_path, monkeypatch):

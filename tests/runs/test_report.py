@@ -17,6 +17,7 @@ from medsql.runs.folder import RECORD, Run
 from medsql.runs.labels import distinct, labelled
 from medsql.runs.predictions import write_predictions
 from medsql.runs.recorded import best_first, recorded
+from medsql.runs.table import print_records
 
 PAIRS = [Pair(f"flag of {i}?", f'SELECT LAB."FLAG" FROM LAB WHERE LAB."ITEMID" = "{i}"') for i in range(20)]
 CURVES = "step,train/loss,val/loss,val/exact_match\n10,2.0,,\n20,1.5,1.6,0.25\n30,1.2,1.3,0.5\n"
@@ -36,7 +37,11 @@ def trained(
         "objective": metric,
         "optim": {"label_smoothing": facts.pop("smoothing", 0.05)},
         "validation": {"generate_rows": facts.pop("generate_rows", 64)},
-        "data": {"source": "synthetic", "split": "source"},
+        "data": {
+            "source": "synthetic",
+            "split": "source",
+            "max_target_tokens": facts.pop("target_tokens", 512),
+        },
     }
     with Run(folder, "train", {"lora.r": rank, "seed": 42}, settings) as run:
         (folder / "metrics.csv").write_text(curves)
@@ -308,6 +313,8 @@ OTHER_ROWS = {"sha256": {"test": "rows", "validation": "others"}}
         ({}, {"data": OTHER_ROWS}, "validation rows"),
         ({}, {"generate_rows": 32}, "validation.generate_rows"),
         ({"metric": "val/loss"}, {"metric": "val/loss", "smoothing": 0.1}, "optim.label_smoothing"),
+        ({"metric": "val/loss"}, {"metric": "val/loss", "target_tokens": 64}, "data.max_target_tokens"),
+        ({"metric": "val/loss"}, {"metric": "val/loss", "checkpoint": "other"}, "tokenizer"),
     ],
 )
 def test_runs_whose_objectives_are_not_comparable_have_no_best(report, tmp_path, caplog, one, other, differ):
@@ -317,6 +324,41 @@ def test_runs_whose_objectives_are_not_comparable_have_no_best(report, tmp_path,
     assert f"the runs do not all have the same {differ}: none is called the best" in caplog.text
     assert "is the best" not in page and "Best first" not in page
     assert [row["folder"] for row in rows(made / "runs.csv")] == ["a", "b"]
+
+
+SAME_TOKENIZER = {"tokenized": {"tokenizer": "spiece"}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ({}, {"smoothing": 0.1}, "optim.label_smoothing"),
+        ({}, {"checkpoint": "other"}, "tokenizer"),
+        ({}, {"checkpoint": "other", "target_tokens": 64}, "tokenizer and data.max_target_tokens"),
+        (SAME_TOKENIZER, SAME_TOKENIZER | {"checkpoint": "other"}, ""),
+    ],
+)
+def test_where_losses_stand_side_by_side_it_is_said_if_they_cannot_be_compared(
+    tmp_path, capsys, one, other, differ
+):
+    loss = {"validation": {"val/loss": 1.3}}
+    folders = [trained(tmp_path / "a", 0.4, **one, **loss), trained(tmp_path / "b", 0.6, **other, **loss)]
+    _, sections = made_of(*folders)
+    said = f"Validation losses of runs that differ in {differ} cannot be compared."
+    (curves,) = [plot for plot in sections["Training"].plots if plot.name == "loss"]
+    print_records([recorded(folder) for folder in folders])
+    places = [*sections["Runs"].notes, curves.caption, capsys.readouterr().out]
+    assert sum(said in place for place in places) == (3 if differ else 0)
+    assert sum("cannot be compared" in place for place in places) == (3 if differ else 0)
+    assert "b is the best" in sections["In short"].texts[0], "exact match can be"
+
+
+def test_the_only_run_that_finished_is_the_best_of_several(tmp_path):
+    folders = [trained(tmp_path / "a", 0.4), rewritten(trained(tmp_path / "b", 0.6), state="pruned")]
+    _, sections = made_of(*folders)
+    said = "Of 2 runs, a alone has finished, and so is the best by val/exact_match (0.400"
+    assert sections["In short"].texts[0].startswith(said)
+    assert "In short" not in made_of(folders[0])[1]
 
 
 def test_a_loss_is_better_when_lower_and_scores_when_higher(report, tmp_path):

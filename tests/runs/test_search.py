@@ -55,6 +55,29 @@ def test_of_a_loss_the_best_so_far_falls(tmp_path):
     assert list(axes.lines[-1].get_ydata()) == [3.0, 3.0, 2.0, 2.0]
 
 
+def test_each_study_has_a_history_of_its_own_trials(tmp_path):
+    for study, count in (("one", 3), ("two", 4)):
+        for i in range(count):
+            job(tmp_path / study / f"trial-{i}", {"lora.r": 4 + i, "seed": count}, 0.1 * count, trial=i)
+    job(tmp_path / "single", {"lora.r": 99}, 0.9)
+    one, two = sections_of(tmp_path)["Search"].plots
+    assert sorted([one.name, two.name]) == ["history", "history-2"]
+    for plot in (one, two):
+        study, count = ("one", 3) if "one:" in plot.caption else ("two", 4)
+        assert f"{study}: val/exact_match of each trial, {count} finished." in plot.caption
+        assert len(plot.figure.axes[0].lines[0].get_xdata()) == count
+    assert one.caption != two.caption
+
+
+def test_equal_objectives_have_no_importances_and_that_is_said(tmp_path):
+    for i in range(FEWEST):
+        job(tmp_path / f"trial-{i}", {"lora.r": 4 + i, "optim.lr": 1 / (i + 1)}, 0.5, trial=i)
+    section = sections_of(tmp_path)["Search"]
+    assert section.texts == [
+        "Importances of the parameters are not given: all 10 finished runs have the same objective."
+    ]
+
+
 def test_a_grid_has_no_history(tmp_path):
     for i in range(4):
         job(tmp_path / f"lora.r={i}", {"lora.r": i}, 0.5)

@@ -1,6 +1,7 @@
 """Runs that differ in their seed alone: means over seeds, and configurations compared over rows and seeds."""
 
 import json
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from medsql.runs.labels import labelled
 from medsql.runs.predictions import PREDICTIONS, write_predictions
 from medsql.runs.recorded import best_first, recorded
 from medsql.runs.seeds import compare_seeds, configurations, print_seeds
+from medsql.runs.sweep_sections import seeds_section
 
 PAIRS = [Pair(f"flag of {i}?", f'SELECT LAB."FLAG" FROM LAB WHERE LAB."ITEMID" = "{i}"') for i in range(20)]
 
@@ -140,19 +142,29 @@ def test_the_terminal_says_what_each_interval_and_test_covers(tmp_path, capsys):
     print_seeds(found, compare_seeds(found))
     printed = capsys.readouterr().out
     assert "mean over seeds" in printed and "Student's t" in printed
-    assert "lora.r=16 minus lora.r=8, 2 seeds, 20 rows:" in printed
+    assert "lora.r=16 minus lora.r=8, 2 seeds:" in printed
+    assert re.search(r"^exact match +20 +[+]", printed, re.MULTILINE), "of how many rows"
     assert "points, over rows" in printed and "points, over seeds" in printed
     assert "paired permutation test" in printed and "paired t test" in printed
     assert max(map(len, printed.splitlines()[:4])) <= 160
 
 
-def test_the_report_has_means_rings_and_both_tests(tmp_path):
+def report_of(root):
     from medsql.runs.report import make_report
 
-    runs = sweep(tmp_path, r8=[range(4), range(6)], r16=[range(9), range(12)])
+    runs = runs_of(root)
     found = configurations(runs)
-    made = make_report(runs, [], "", [], found, compare_seeds(found))
-    section = next(each for each in made.sections if each.title == "Seeds")
+    return make_report(runs, [], "", [], found, compare_seeds(found))
+
+
+def section_of(made):
+    return next(each for each in made.sections if each.title == "Seeds")
+
+
+def test_the_report_has_means_rings_and_both_tests(tmp_path):
+    sweep(tmp_path, r8=[range(4), range(6)], r16=[range(9), range(12)])
+    made = report_of(tmp_path)
+    section = section_of(made)
     assert [row[0] for row in section.tables[0].rows] == ["lora.r=16", "lora.r=8"]
     axes = section.plots[0].figure.axes[0]
     assert list(axes.lines[0].get_xdata()) == [45, 60], "the rings are the single seeds"
@@ -176,6 +188,46 @@ def test_configurations_that_their_labels_do_not_tell_apart_are_called_by_a_run(
             trained(tmp_path / f"seed={seed}", range(rank), seed, rank)
     labels = [each.label for each in configurations(runs_of(tmp_path))]
     assert len(set(labels)) == 2
+
+
+def test_differences_that_are_the_same_for_every_seed_have_no_interval_and_no_p(tmp_path):
+    sweep(tmp_path, r8=[range(4), range(5), range(6)], r16=[range(7), range(8), range(9)])
+    made = report_of(tmp_path)
+    (table,) = [table for table in section_of(made).tables if "minus" in table.columns[0]]
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert (row["points, over seeds"], row["p, over seeds"]) == ("+15.0 (no spread)", "")
+    assert row["points, over rows"].startswith("+15.0 (+") and row["rows"] == "20"
+    numbers = {
+        each["covers"]: each for each in made.numbers["seed_differences"] if each["score"] == "exact_match"
+    }
+    assert [numbers["seeds"][key] for key in ("low", "high", "p")] == [None] * 3
+    assert numbers["rows"]["low"] < numbers["rows"]["high"]
+
+
+def test_configurations_of_other_objectives_stand_in_no_order_and_that_is_said(tmp_path):
+    for rank, metric in ((8, "val/exact_match"), (16, "val/loss")):
+        for seed in (1, 2):
+            trained(tmp_path / f"lora.r={rank},seed={seed}", range(4 + seed), seed, rank, rank / 10, metric)
+    runs = [recorded(path.parent) for path in sorted(tmp_path.rglob("run.json"), reverse=True)]
+    found = configurations(labelled(best_first(runs)))
+    assert [each.label for each in found] == ["lora.r=8", "lora.r=16"], "as given, of which 8 is the lower"
+    section = section_of(report_of(tmp_path))
+    assert "In no order: the runs do not all have the same objective." in section.texts
+    assert "objective, mean" in section.tables[0].columns
+
+
+def test_of_many_comparisons_a_terminal_shows_the_first_and_says_how_many_are_left(tmp_path, capsys):
+    found = configurations(sweep(tmp_path, r8=[range(4), range(6)], r16=[range(9), range(12)]))
+    print_seeds(found, compare_seeds(found) * 8)
+    printed = capsys.readouterr().out
+    assert printed.count(" minus ") == 6 and "2 more comparisons of configurations: in the report" in printed
+
+
+def test_configurations_that_a_plot_has_no_room_for_are_counted(tmp_path):
+    (found,) = configurations(sweep(tmp_path, r8=[range(4), range(6)]))
+    plot = seeds_section([found] * 22, []).plots[0]
+    assert "2 more are left out here; the table has all." in plot.caption
+    assert "finished" in plot.caption
 
 
 def test_the_same_run_twice_is_no_matter_where_there_are_no_several_seeds(tmp_path, caplog):

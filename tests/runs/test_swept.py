@@ -4,12 +4,14 @@ import pytest
 import yaml
 from sweep_folder import job
 
+from medsql.compare import findings_of
 from medsql.runs.folder import RECORD
 from medsql.runs.labels import labelled
+from medsql.runs.overrides import not_begun, search_space
 from medsql.runs.recorded import best_first, recorded
 from medsql.runs.report import make_report
 from medsql.runs.sweep_plots import ticks_of
-from medsql.runs.swept import Parameter, search_space, swept
+from medsql.runs.swept import Parameter, swept
 
 
 def runs_of(sweep):
@@ -64,18 +66,63 @@ def test_without_overrides_the_settings_that_differ_stand_for_them(tmp_path):
         ([0, 0.1, 1.0], "", False),
         ([1, 5, 6, 7, 10], "", False),
         ([0.01, 0.08, 0.13, 0.2], "interval(0.0, 0.2)", False),
+        ([1, 4, 8, 16], "range(1, 20)", False),
         ([1e-4, 6e-3, 8e-3, 1e-2], "tag(log, interval(1e-4, 1e-2))", True),
+        ([6, 9, 30], "int(tag(log, interval(4, 32)))", True),
+        ([8, 9, 16], "tag(log, int(interval(8, 16)))", True),
         (["a", "b"], "a,b", False),
     ],
 )
-def test_an_axis_is_logarithmic_where_values_are_spread_over_orders_of_magnitude(values, asked, logarithmic):
-    assert Parameter("x", values, asked).logarithmic == logarithmic
+def test_an_axis_is_logarithmic_where_values_were_searched_or_chosen_so(tmp_path, values, asked, logarithmic):
+    for place, value in enumerate(values):
+        job(tmp_path / f"{place}", {"optim.lr": value}, 0.5)
+    multirun(tmp_path, {"optim.lr": asked} if asked else None)
+    (found,) = swept(runs_of(tmp_path))
+    assert found.logarithmic == logarithmic
+
+
+def test_a_score_has_an_even_scale_however_low_its_lowest(tmp_path):
+    for place, value in enumerate((0.01, 0.6, 0.7)):
+        job(tmp_path / f"{place}", {"lora.r": 4 + place}, value)
+    assert section_of(tmp_path).plots[0].figure.axes[0].get_yscale() == "linear"
+
+
+def test_objectives_that_cannot_be_compared_are_not_drawn_and_that_is_said(tmp_path):
+    for i in range(4):
+        metric = ("val/loss", "val/exact_match")[i % 2]
+        job(tmp_path / f"{i}", {"lora.r": i, "optim.lr": i / 7}, 0.5, metric=metric, trial=i)
+    said = "Nothing is drawn of objectives: the runs do not all have the same objective."
+    assert section_of(tmp_path).texts == [said] and not section_of(tmp_path).plots
+    search = section_of(tmp_path, "Search")
+    assert search.texts[0] == said and not search.plots
+    assert search.texts[1].endswith("not given: the runs do not all have the same objective.")
+
+
+def test_what_is_not_finished_counts_among_what_is_drawn(tmp_path):
+    for rank in (4, 8):
+        job(tmp_path / f"{rank}", {"lora.r": rank}, 0.5)
+    job(tmp_path / "pruned", {"lora.r": 16}, 3.0, metric="val/loss", state="pruned")
+    assert not section_of(tmp_path).plots
+    assert "4 is one of 2 that are best" in section_of(tmp_path, "In short").texts[0]
+
+
+def test_that_a_loss_is_better_lower_is_said_wherever_it_is_an_axis(tmp_path):
+    for i in range(3):
+        swept = {"lora.r": 4 + i, "optim.lr": 1 / (i + 1)}
+        job(tmp_path / f"{i}", swept, 30.0 / (10 * i + 1), metric="val/loss", trial=i)
+    plots = [*section_of(tmp_path).plots, *section_of(tmp_path, "Search").plots]
+    plots += [plot for plot in section_of(tmp_path, "Runs").plots if plot.name == "pareto"]
+    assert [plot.name for plot in plots] == ["effects", "parallel-coordinates", "history", "pareto"]
+    assert all(plot.caption.endswith("Lower is better.") for plot in plots)
+    labels = {plot.figure.axes[0].get_ylabel() for plot in plots if plot.name != "parallel-coordinates"}
+    assert labels == {"val/loss (lower is better, log scale)"}
 
 
 def test_a_sweeps_folder_says_what_was_swept(tmp_path):
     task = ["lora.r=8,16", "optim.lr=1e-3", "lora.targets=[q,v]", "name=x"]
     multirun(tmp_path, {"lora.dropout": "interval(0.0, 0.3)", "seed": 42}, task)
-    assert search_space(tmp_path) == {"lora.r": "8,16", "lora.dropout": "interval(0.0, 0.3)"}
+    found = {key: override.input_line for key, override in search_space(tmp_path).items()}
+    assert found == {"lora.dropout": "lora.dropout=interval(0.0, 0.3)", "lora.r": "lora.r=8,16"}
     assert search_space(tmp_path / "nowhere") == {}
 
 
@@ -121,6 +168,21 @@ def test_runs_that_are_not_finished_are_marked_and_failed_ones_counted(tmp_path)
     assert "1 run without a validation is left out" in section.plots[0].caption
     drawn = [line for line in section.plots[1].figure.axes[0].lines if len(line.get_xdata()) == 3]
     assert len(drawn) == 5 and sum(line.get_linewidth() < 1 for line in drawn) == 1
+
+
+def test_jobs_of_a_grid_that_have_not_begun_are_told_by_what_they_vary(tmp_path, caplog):
+    multirun(grid(tmp_path), {"+lora.r": "8,16"}, ["seed=3", "optim.lr=0.0001,0.001,0.01"])
+    asked = yaml.safe_load((tmp_path / "multirun.yaml").read_text())
+    asked["hydra"]["sweeper"]["_target_"] = "hydra_plugins.medsql_grid_sweeper.GridSweeper"
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(asked))
+    for path in tmp_path.rglob("overrides.yaml"):
+        path.write_text(path.read_text().replace("lora.r", "+lora.r"))
+    assert not_begun(tmp_path) == ["+lora.r=8,optim.lr=0.01", "+lora.r=16,optim.lr=0.01"]
+    findings_of(runs_of(tmp_path))
+    assert f"{tmp_path}: 2 jobs not begun yet" in caplog.text
+    asked["hydra"]["sweeper"]["_target_"] = "hydra_plugins.medsql_study_sweeper.StudySweeper"
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(asked))
+    assert not_begun(tmp_path) == [], "what a search tries is not known before"
 
 
 @pytest.mark.parametrize("metric", ["val/exact_match", "val/loss"])
