@@ -64,6 +64,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.data.splits import pairs_digest
     from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
+    from medsql.model.constraint import load_constraint
     from medsql.model.generation import log_prediction, output_bound, predict
     from medsql.model.lora import load_adapter
     from medsql.model.training import autocast, prepare_device
@@ -94,10 +95,12 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     rows, pad_id = getattr(data, settings.split), backbone.tokenizer.pad_token_id
     loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
     bound = output_bound(data.longest_target, settings.decode)
+    constraint = load_constraint(settings.decode, backbone.tokenizer, splits.train, bound)
+    run.note(constraint=constraint and constraint.record)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
     with autocast(settings.trainer):
-        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound)
+        predictions = predict(model, backbone.tokenizer, loader, settings.decode, bound, constraint)
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)

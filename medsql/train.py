@@ -55,6 +55,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.loggers import log_results, open_loggers
     from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.model.checkpoints import Checkpoints
+    from medsql.model.constraint import load_constraint
     from medsql.model.generation import output_bound, predict
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import TextToSQL
@@ -82,7 +83,9 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         settings.seed,
     )
     bound = output_bound(tokenized.longest_target, settings.decode)
+    constraint = load_constraint(settings.decode, tokenizer, splits.train, bound)
     run.note(parameters=asdict(parameters), steps=data.total_steps, max_new_tokens=bound)
+    run.note(constraint=constraint and constraint.record)
     module = TextToSQL(
         model,
         tokenizer,
@@ -93,6 +96,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         max_new_tokens=bound,
         seed=settings.seed,
         show=settings.validation.show,
+        constraint=constraint,
     )
 
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
@@ -112,7 +116,9 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
         log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
         with autocast(settings.trainer):
-            predictions = predict(module.model, tokenizer, data.test_dataloader(), settings.decode, bound)
+            predictions = predict(
+                module.model, tokenizer, data.test_dataloader(), settings.decode, bound, constraint
+            )
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
         facts |= {"decode": asdict(settings.decode)}

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Pair, Prediction
 from medsql.errors import UserError
+from medsql.model.constraint import Constraint
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,12 @@ def generate_sql(
     batch: Mapping[str, Tensor],
     decode: DecodeSettings,
     max_new_tokens: int,
+    constraint: Constraint | None = None,
 ) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
-    Spaces come back as the model wrote them.
+    With a `constraint` only its queries can be written. Spaces come back as the model wrote them.
     """
     beams = {} if decode.num_beams == 1 else {"early_stopping": True, "length_penalty": decode.length_penalty}
     with _evaluating(model), torch.no_grad():
@@ -48,6 +50,7 @@ def generate_sql(
             num_beams=decode.num_beams,
             do_sample=False,
             use_cache=True,
+            logits_processor=None if constraint is None else [constraint.processor(max_new_tokens)],
             **beams,
         )
     queries = tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -61,6 +64,7 @@ def predict(
     batches: Iterable[Mapping[str, Tensor]],
     decode: DecodeSettings,
     max_new_tokens: int,
+    constraint: Constraint | None = None,
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
@@ -69,7 +73,7 @@ def predict(
     outputs: dict[int, Prediction] = {}
     try:
         for batch in batches:
-            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens)
+            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens, constraint)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

@@ -26,6 +26,7 @@ from medsql.data.pairs import Pair
 from medsql.errors import UserError
 from medsql.metrics.execution import Execution
 from medsql.metrics.scores import row_scores
+from medsql.model.constraint import Constraint
 from medsql.model.generation import generate_sql, log_prediction
 from medsql.model.optimizers import build_optimizer
 
@@ -46,7 +47,8 @@ class TextToSQL(pl.LightningModule):
     `validation_pairs` holds the latter's questions and gold queries by `index`.
 
     `total_steps` counts optimisation steps and sets the schedule's length; `max_new_tokens` bounds
-    generation; `show` predictions are logged as text after each validation.
+    generation, and `constraint` what may be generated; `show` predictions are logged as text after each
+    validation.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class TextToSQL(pl.LightningModule):
         max_new_tokens: int,
         seed: int,
         show: int = 3,
+        constraint: Constraint | None = None,
     ) -> None:
         super().__init__()
         self.model = model.train()  # from_pretrained leaves dropout off
@@ -72,6 +75,7 @@ class TextToSQL(pl.LightningModule):
         self.max_new_tokens = max_new_tokens
         self.seed = seed
         self.show = show
+        self.constraint = constraint
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
@@ -174,7 +178,9 @@ class TextToSQL(pl.LightningModule):
             self.validation_loss.update(self.loss(batch).expand(len(batch["labels"])))
             return
         rows = batch["index"].tolist()
-        predictions = generate_sql(self.model, self.tokenizer, batch, self.decode, self.max_new_tokens)
+        predictions = generate_sql(
+            self.model, self.tokenizer, batch, self.decode, self.max_new_tokens, self.constraint
+        )
         for row, (sql, _) in zip(rows, predictions, strict=True):
             for name, value in row_scores(sql, self.validation_pairs[row].sql, self._execution).items():
                 self.scores[name].update(math.nan if value is None else float(value))

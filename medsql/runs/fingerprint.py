@@ -33,6 +33,12 @@ NOT_IDENTITY = {
 """Keys, and groups of keys, that no result depends on; `run` is there as the adapter it names,
 and a baseline is a run of its own."""
 
+FILES = ("data.path", "model.checkpoint", "adapter", "eval.database", "decode.schema", "decode.values")
+"""Keys whose value may be a path, which counts by its content."""
+
+OF_CONSTRAINT = {"decode.constrained", "decode.schema", "decode.values"}
+"""Left out where decoding is not constrained, as in the identities of older runs."""
+
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""
 
@@ -52,7 +58,9 @@ def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
     kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
-    for key in ("data.path", "model.checkpoint", "adapter", "eval.database"):
+    if not flat.get("decode.constrained"):
+        kept = {key: value for key, value in kept.items() if key not in OF_CONSTRAINT}
+    for key in FILES:
         if kept.get(key):
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}
