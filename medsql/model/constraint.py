@@ -49,6 +49,10 @@ Place = frozenset[tuple[Node, bytes | int]]
 it, or in a literal with so many characters left. There is rarely more than one; none behind the end."""
 
 
+BEFORE_OPENING: Place = frozenset({((), b"")})
+"""Where targets begin with a special token, as CodeT5's do with `<s>`."""
+
+
 class Constraint:
     """A grammar in a tokenizer's pieces.
 
@@ -69,14 +73,18 @@ class Constraint:
         self._engine = llguidance.LLMatcher(_engine_tokenizer(tokenizer, self._pieces), grammar.rules())
         self._check_engine()
         self._kept: dict[Place, Tensor] = {}
-        for name in ("_edges", "_in_bytes", "_to_end", "_ending", "_fewest"):  # caches of this object's own
+        self._spelled: dict[bytes, int] = {b"": 0}
+        for name in ("_edges", "_in_bytes", "_to_end", "_ending"):  # caches of this object's own
             setattr(self, name, cache(getattr(self, name)))
-        self.start = frozenset(self._enter(grammar.start, b""))
+        self._begin: Place = frozenset(self._enter(grammar.start, b""))
+        first, *_ = tokenizer("")["input_ids"]
+        self._opening = None if first == self._eos else first
+        self.start = self._begin if self._opening is None else BEFORE_OPENING
 
     @property
     def shortest(self) -> int:
         """Tokens of the shortest query, its end included."""
-        return self._distance(self.start)
+        return self._distance(self._begin) + (self._opening is not None)
 
     def processor(self, max_new_tokens: int) -> LogitsProcessor:
         """What keeps one call of `generate` to the grammar and to `max_new_tokens`."""
@@ -84,6 +92,8 @@ class Constraint:
 
     def advance(self, place: Place, token: int) -> Place:
         """The place behind a token."""
+        if place == BEFORE_OPENING:
+            return self._begin
         piece = self._pieces[token]
         if token == self._eos or not piece:
             return frozenset()
@@ -103,13 +113,13 @@ class Constraint:
         if place not in self._kept:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()
-            self._kept[place] = torch.from_numpy(self._needed(place, self._allowed(tokens)))
+            self._kept[place] = torch.from_numpy(self._needed(place, tokens))
         return self._kept[place]
 
     def _allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """Which pieces the engine lets follow."""
         self._engine.reset()
-        self._engine.consume_tokens(list(tokens))
+        self._engine.consume_tokens([int(token) for token in tokens if token != self._opening])
         mask = np.frombuffer(self._engine.compute_bitmask(), np.uint8)
         self._check_engine()
         return np.unpackbits(mask, bitorder="little")[: len(self._pieces)].astype(bool)
@@ -118,8 +128,12 @@ class Constraint:
         if self._engine.is_error():
             raise SettingsError(f"decode.constrained: {self._engine.get_error().splitlines()[0]}")
 
-    def _needed(self, place: Place, allowed: np.ndarray) -> np.ndarray:
-        needed = np.full(len(allowed), NEVER, np.int16)
+    def _needed(self, place: Place, tokens: Sequence[int]) -> np.ndarray:
+        needed = np.full(len(self._pieces), NEVER, np.int16)
+        if place == BEFORE_OPENING:
+            needed[self._opening] = self._distance(self._begin)
+            return needed
+        allowed = self._allowed(tokens)
         if all(isinstance(partial, int) for _, partial in place):  # almost all pieces go on with a literal
             going_on = allowed & ~self._quoting
             needed[going_on] = self._distance(place)
@@ -196,13 +210,16 @@ class Constraint:
         return min(ways, default=(NEVER, b""))
 
     def _fewest(self, text: bytes) -> int:
-        """The fewest pieces that spell a text."""
-        fewest = [0] + [NEVER] * len(text)
-        for end in range(1, len(text) + 1):
-            begins = range(max(0, end - LONGEST_PIECE), end)
-            ways = [fewest[begin] + 1 for begin in begins if text[begin:end] in self._short]
-            fewest[end] = min(ways, default=NEVER)
-        return min(fewest[-1], NEVER - 1)
+        """The fewest pieces that spell a text, from those of its endings, which many texts share."""
+        begin = 0
+        while text[begin:] not in self._spelled:
+            begin += 1
+        while begin > 0:
+            begin -= 1
+            ends = range(begin + 1, min(begin + LONGEST_PIECE, len(text)) + 1)
+            ways = [self._spelled[text[end:]] for end in ends if text[begin:end] in self._short]
+            self._spelled[text[begin:]] = min(1 + min(ways, default=NEVER), NEVER - 1)
+        return self._spelled[text]
 
 
 def load_constraint(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,9 +85,8 @@ class Wants(torch.nn.Module):
 
 
 def target(kind: str, text: str) -> list[int]:
-    """The tokens a model is trained to write; those of CodeT5's kind begin with `<s>`, which T5 starts with."""
-    tokens = vocabulary(kind)(text)["input_ids"]
-    return tokens[tokens[0] == vocabulary(kind).bos_token_id :]
+    """The tokens a model is trained to write; those of CodeT5's kind begin with `<s>`."""
+    return vocabulary(kind)(text)["input_ids"]
 
 
 def write(
@@ -105,15 +103,14 @@ def write(
 
 @pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
-@pytest.mark.parametrize("room", [0, 1, 5, 40])
+@pytest.mark.parametrize("room", [0, 1, 40])
 def test_whatever_the_logits_the_output_is_valid_and_ends(kind: str, beams: int, room: int) -> None:
     bound = constraint(kind).shortest + room
-    for seed in range(3):
+    for seed in range(2):
         for sql, truncated in write(kind, Wants(kind, seed), bound, rows=3, beams=beams):
             assert verdict(sql) == "ok", sql
             assert parse_query(sql) is not None, sql
             assert not truncated
-            assert len(vocabulary(kind)(sql)["input_ids"]) > 0
 
 
 def test_noise_is_no_query_without_the_constraint() -> None:
@@ -128,7 +125,7 @@ def test_noise_is_no_query_without_the_constraint() -> None:
 @pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
 @pytest.mark.parametrize("text", GOLD)
 def test_an_output_that_is_valid_is_unchanged_even_where_it_just_fits(kind: str, text: str) -> None:
-    for room in (0, 1, 50):
+    for room in (0, 50):
         bound = len(target(kind, text)) + room
         assert write(kind, Wants(kind, text=text), bound) == [Prediction(text)]
 
@@ -159,19 +156,20 @@ def test_with_listed_values_literals_are_from_the_list() -> None:
     assert sql.startswith(text) and sql.removeprefix(text).split('"')[0] in ("Blood", "delta", "<50 %")
 
 
-def test_training_rows_give_the_values(tmp_path: Path) -> None:
+def test_training_rows_give_the_values() -> None:
     tokenizer = vocabulary("t5")
     training = [Pair("?", sql) for sql in GOLD]
     decode = DecodeSettings(num_beams=1, batch_size=1, constrained=True, values="train")
     loaded = load_constraint(decode, tokenizer, training, 100)
     assert loaded is not None
-    assert loaded.record["values"] == {"LAB.FLUID": 1, "DEMOGRAPHIC.SUBJECT_ID": 1, "DEMOGRAPHIC.DIAGNOSIS": 1}
+    listed = ("LAB.FLUID", "DEMOGRAPHIC.SUBJECT_ID", "DEMOGRAPHIC.DIAGNOSIS")
+    assert loaded.record["values"] == dict.fromkeys(listed, 1)
     assert "DEMOGRAPHIC.AGE" in loaded.record["any_value"]
     assert loaded.record["engine"].startswith("llguidance ")
     assert json.dumps(loaded.record)
 
 
-def test_mistakes_are_one_line_before_anything_is_generated(tmp_path: Path) -> None:
+def test_mistakes_are_one_line_before_anything_is_generated() -> None:
     settings: dict[str, Any] = {"num_beams": 1, "batch_size": 1, "constrained": True}
     tokenizer = vocabulary("t5")
     with pytest.raises(SettingsError, match=r"decode\.max_new_tokens=3: the shortest query has \d+ tokens"):
@@ -180,5 +178,5 @@ def test_mistakes_are_one_line_before_anything_is_generated(tmp_path: Path) -> N
         with pytest.raises(UserError, match=r"nowhere"):
             load_constraint(DecodeSettings(**settings | {key: "nowhere"}), tokenizer, [], 99)
         with pytest.raises(SettingsError, match=f"decode.{key}=x contradicts decode.constrained=false"):
-            DecodeSettings(num_beams=1, batch_size=1, **{key: "x"})
+            DecodeSettings(**settings | {"constrained": False, key: "x"})
     assert load_constraint(DecodeSettings(num_beams=1, batch_size=1), tokenizer, [], 3) is None

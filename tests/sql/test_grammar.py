@@ -84,7 +84,7 @@ def test_every_query_of_the_synthetic_hospital_is_in_the_grammar(mimicsql: Langu
     [
         'SELECT LAB."FLUID" FROM LAB',
         'SELECT LAB."FLUID",LAB."FLAG" FROM LAB WHERE LAB."LABEL" = ""',
-        f'SELECT COUNT ( DISTINCT DEMOGRAPHIC."SUBJECT_ID" ) {JOIN} WHERE LAB."LABEL" = "it\'s > 5%; \\ -- or"',
+        f'SELECT COUNT ( DISTINCT LAB."FLUID" ) {JOIN} WHERE LAB."LABEL" = "it\'s > 5%; \\ -- or"',
         'SELECT MAX ( LAB."FLUID" ) FROM LAB INNER JOIN DEMOGRAPHIC on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID',
         'SELECT LAB."FLUID" FROM PROCEDURES INNER JOIN LAB on PROCEDURES.HADM_ID = LAB.HADM_ID',
         f'SELECT LAB."FLUID" FROM LAB WHERE LAB."LABEL" = "{"x" * LONGEST_LITERAL}"',
