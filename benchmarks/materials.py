@@ -22,8 +22,9 @@ from medsql.data.tokenized import TokenizedSplits, tokenize_splits
 from medsql.loggers import CsvLogger
 from medsql.model.backbone import load_backbone
 from medsql.model.checkpoints import Checkpoints
+from medsql.model.decoder import Decoder
 from medsql.model.lora import add_lora
-from medsql.model.module import TextToSQL
+from medsql.model.module import FineTuner
 from medsql.model.training import build_trainer, fit
 
 
@@ -70,14 +71,12 @@ def train(
 ) -> None:
     """Train `model` as `medsql.train` does, metrics and checkpoints in `folder` included."""
     settings, data = materials.settings, materials.data()
-    module = TextToSQL(
+    module = FineTuner(
         model,
-        materials.tokenizer,
         settings.optim,
-        settings.decode,
+        Decoder(materials.tokenizer, settings.decode, max_new_tokens=1),  # never used: nothing is generated
         validation_pairs=materials.splits.validation,
         total_steps=data.total_steps,
-        max_new_tokens=1,  # never used: nothing is generated
         seed=settings.seed,
     )
     checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint)

@@ -56,6 +56,10 @@ weights, all of them trained for {lesson_steps} steps before the clock starts. Z
 run an output to the bound, which flatters batches. After this lesson outputs are shaped like queries
 and end at different lengths; a batch takes as long as its longest.
 
+**Constrained decoding.** The same rows, model and bounds as in scoring, decoded by `predict` with
+`decode.constrained=true` beside without. The grammar is made anew in each run, and what may follow at a place
+of it is asked for when a row first gets there: both are in the figures.
+
 **Training.** medsql's module, data module, trainer and CSV log beside `transformers.Seq2SeqTrainer` with
 `DataCollatorForSeq2Seq`, both with the published hyperparameters (`experiment=optimized`: batches of 2,
 accumulated over 2, AdamW, LoRA with r = 16, label smoothing 0.05), from the same weights, on the same rows

@@ -18,7 +18,8 @@ from medsql.config import DecodeSettings
 from medsql.data.module import generation_loader
 from medsql.data.pairs import Prediction
 from medsql.data.tokenized import TokenizedSplits
-from medsql.model.generation import output_bound, predict
+from medsql.model.decoder import Decoder, output_bound
+from medsql.model.generation import predict
 
 ROWS = 32
 DECODE = (DecodeSettings(num_beams=1, batch_size=64), DecodeSettings(num_beams=4, batch_size=32))
@@ -68,13 +69,15 @@ class Contest:
     def bound(self) -> int:
         return output_bound(self.data.longest_target, self.decode)
 
+    @property
+    def decoder(self) -> Decoder:
+        return Decoder(self.tokenizer, self.decode, self.bound, self.data.spelling)
+
     def _medsql(self) -> float:
         started = time.perf_counter()
         size, pad_id = self.decode.batch_size, self.tokenizer.pad_token_id
         loader = generation_loader(self.data.test, ROWS, size, pad_id)
-        self.batched = predict(
-            self.model, self.tokenizer, loader, self.decode, self.bound, self.data.spelling
-        )
+        self.batched = predict(self.model, loader, self.decoder)
         return ROWS / (time.perf_counter() - started)
 
     def _report(self) -> float:

@@ -27,7 +27,15 @@ OF_THE_SWEEP = ("name", "sweeps", "hydra")
 PLAIN = re.compile(r"[A-Za-z_/][\w/.-]*", re.ASCII)
 """Text that Hydra's grammar takes as it stands."""
 
-PATHS = ("data.path", "data.templates", "model.checkpoint", "data.cache_dir", "decode.database")
+PATHS = (
+    "data.path",
+    "data.templates",
+    "model.checkpoint",
+    "data.cache_dir",
+    "decode.database",
+    "decode.schema",
+    "decode.values",
+)
 """Typed relative to a working folder that may be another one by now; settings hold them absolute."""
 
 

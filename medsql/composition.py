@@ -89,9 +89,11 @@ def with_paths(settings: Any) -> Any:
     if isinstance(settings, EvaluateSettings) and settings.eval.database is not None:
         database = _existing("eval.database", settings.eval.database)
         settings = replace(settings, eval=replace(settings.eval, database=database))
-    if settings.decode.database is not None:
-        database = _existing("decode.database", settings.decode.database)
-        settings = replace(settings, decode=replace(settings.decode, database=database))
+    for key in ("database", "schema", "values"):
+        path = getattr(settings.decode, key)
+        if path is not None and (key, path) != ("values", "train"):
+            absolute = {key: _existing(f"decode.{key}", path)}
+            settings = replace(settings, decode=replace(settings.decode, **absolute))
     if isinstance(settings, PredictSettings):
         if settings.file is not None:
             settings = replace(settings, file=_existing("file", settings.file))

@@ -259,6 +259,10 @@ class DecodeSettings:
     """How SQL is generated. Length is bounded by `max_new_tokens`, or where that is null by the
     longest training target plus `margin_tokens`, never by the reference.
 
+    With `constrained` only queries of `medsql.sql.grammar` can be written, over MIMICSQL's tables or those in
+    `schema`, a file of CREATE TABLE statements; `values` is a JSON file of the literals that columns may be
+    compared with, or `train`, those of the training rows.
+
     `guided` takes the first beam that runs on the schema. `repair` mends what is taken: columns by other
     names, and literals that stand for one of the column's known values, each word at least
     `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training rows' SQL
@@ -271,6 +275,9 @@ class DecodeSettings:
     margin_tokens: int = 16
     max_new_tokens: int | None = None
     length_penalty: float = 1.0
+    constrained: bool = False
+    schema: str | None = None
+    values: str | None = None
     guided: bool = False
     repair: bool = False
     repair_threshold: float = 85.0
@@ -278,6 +285,11 @@ class DecodeSettings:
     database: str | None = None
 
     def __post_init__(self) -> None:
+        for key in ("schema", "values"):
+            _check(
+                self.constrained or getattr(self, key) is None,
+                f"decode.{key}={getattr(self, key)} contradicts decode.constrained=false",
+            )
         for key in ("num_beams", "batch_size", "max_new_tokens"):
             _check_range(f"decode.{key}", getattr(self, key), 1)
         _check_range("decode.margin_tokens", self.margin_tokens, 0)

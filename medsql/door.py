@@ -24,7 +24,8 @@ from medsql.composition import CONF, SETTINGS, causes, checked_settings, quoted,
 from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
 PATHS = re.compile(
-    r"^(run=|adapter=|file=|data\.(?:path|templates)=|model\.checkpoint=|(?:(?:eval|decode)\.)?database=)"
+    r"^(run=|adapter=|file=|data\.(?:path|templates)=|model\.checkpoint=|"
+    r"(?:(?:eval|decode)\.)?database=|decode\.(?:schema|values)=)"
     r"(?!['\"\[$])(.*[^\w./~+-].*)$",
     re.ASCII,
 )

@@ -61,11 +61,12 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     """Rows → model with its adapter → SQL → scores in the run's folder."""
     # Imported here, so that a mistake in the configuration is answered before these seconds are spent.
     from medsql.data.module import generation_loader
+    from medsql.data.pairs import pairs_digest
     from medsql.data.spelling import Spelling
-    from medsql.data.splits import pairs_digest
-    from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
+    from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.metrics.execution import Execution
-    from medsql.model.generation import log_prediction, output_bound, predict
+    from medsql.model.decoder import load_decoder
+    from medsql.model.generation import log_prediction, predict
     from medsql.model.hardware import autocast, prepare_device
     from medsql.model.lora import load_adapter
 
@@ -75,10 +76,12 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     pairs = getattr(splits, settings.split)[: settings.rows]
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
-    guidance, known = guidance_for(settings.decode, splits)
     backbone = shared_backbone(settings.model)
     spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
     data = shared_tokens(splits, backbone, settings.data, spelling)
+    decoder, decoding = load_decoder(
+        settings.decode, backbone.tokenizer, data.longest_target, data.spelling, splits.own_training
+    )
     model = load_adapter(backbone.model, Path(settings.adapter)) if settings.adapter else backbone.model
     tuned = settings.run or settings.adapter
     run.note(
@@ -91,23 +94,20 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         split=settings.split,
         data_sha256=pairs_digest(pairs),
         decode=asdict(settings.decode),
-        known_values=known,
+        **decoding,
         rows_changed_since_training=settings.run is not None and rows_changed(settings.run, splits.record),
     )
     started = time.perf_counter()
     rows, pad_id = getattr(data, settings.split), backbone.tokenizer.pad_token_id
     loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
-    bound = output_bound(data.longest_target, settings.decode)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
     with autocast(settings.trainer):
-        predictions = predict(
-            model, backbone.tokenizer, loader, settings.decode, bound, data.spelling, guidance
-        )
+        predictions = predict(model, loader, decoder)
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)
-    facts = {"split": settings.split, "rows_in_split": len(rows), "max_new_tokens": bound}
+    facts = {"split": settings.split, "rows_in_split": len(rows), "max_new_tokens": decoder.max_new_tokens}
     facts |= {"decode": asdict(settings.decode)}
     started = time.perf_counter()
     scores = write_predictions(run.folder, pairs, predictions, facts, execution, settings.eval.mutated)

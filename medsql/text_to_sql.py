@@ -20,11 +20,13 @@ from medsql.composition import CONF, checked_settings, quoted, user_error
 from medsql.config import HOSPITAL, PredictSettings
 from medsql.data.pairs import Prediction, checked_question
 from medsql.data.prompts import prompt_template, render
+from medsql.data.spelling import Spelling
 from medsql.model.backbone import load_backbone
-from medsql.model.generation import output_bound, predict
+from medsql.model.decoder import load_decoder
+from medsql.model.generation import predict
 from medsql.model.hardware import autocast, prepare_device
 from medsql.model.lora import load_adapter, merge_adapter
-from medsql.runs.collect import longest_target_of
+from medsql.runs.collect import codes_of, longest_target_of
 from medsql.sql.database import Limits, Result, Sandbox, Value
 
 log = logging.getLogger(__name__)
@@ -110,14 +112,15 @@ class TextToSql:
         self.model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
         # Without a run nobody knows how long targets were, but that they were cut at this.
         longest = settings.data.max_target_tokens if settings.run is None else longest_target_of(settings.run)
-        self.max_new_tokens = output_bound(longest, settings.decode)
+        self.spelling = Spelling({} if settings.run is None else codes_of(settings.run))
+        self.decoder, _ = load_decoder(settings.decode, self.tokenizer, longest, self.spelling, training=None)
         log.info(
             "%s answers: %s, prompt %s, %d beams, at most %d tokens",
             settings.run or settings.adapter or f"{settings.model.name}, zero-shot,",
             backbone.checkpoint,
             settings.data.prompt,
             settings.decode.num_beams,
-            self.max_new_tokens,
+            self.decoder.max_new_tokens,
         )
 
     @classmethod
@@ -162,7 +165,7 @@ class TextToSql:
 
     def _generate(self, questions: list[str]) -> tuple[list[Prediction], list[bool]]:
         """Predictions, and which of the prompts were too long and lost their end."""
-        prompts = [render(self._template, question) for question in questions]
+        prompts = [render(self._template, self.spelling.spell(question)) for question in questions]
         longest = self.settings.data.max_input_tokens
         # A truncated encoding does not say that it is one.
         cut = [len(ids) > longest for ids in self.tokenizer(prompts, verbose=False)["input_ids"]]
@@ -171,9 +174,7 @@ class TextToSql:
         )
         numbered = {**batch, "index": torch.arange(len(prompts))}
         with autocast(self.settings.trainer):
-            predictions = predict(
-                self.model, self.tokenizer, [numbered], self.settings.decode, self.max_new_tokens
-            )
+            predictions = predict(self.model, [numbered], self.decoder)
         return predictions, cut
 
 

@@ -54,23 +54,23 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.data.module import PairsModule
     from medsql.data.order import Mixture
     from medsql.loggers import log_results, open_loggers
-    from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
+    from medsql.materials import shared_backbone, shared_splits, shared_tokens
     from medsql.model.checkpoints import Checkpoints
-    from medsql.model.generation import output_bound, predict
+    from medsql.model.decoder import load_decoder
+    from medsql.model.generation import predict
     from medsql.model.hardware import autocast
     from medsql.model.lora import add_lora, count_parameters, save_model
-    from medsql.model.module import TextToSQL
+    from medsql.model.module import FineTuner
     from medsql.model.reports import Reports
     from medsql.model.training import build_trainer, fit, hardware_record
 
     splits = shared_splits(settings.data)
     _check_judged(settings, splits.validation)
-    guidance, known = guidance_for(settings.decode, splits)
     backbone = shared_backbone(settings.model, trained=settings.lora.targets is None)
     tokenizer = backbone.tokenizer
     tokenized = shared_tokens(splits, backbone, settings.data)
     run.pin(checkpoint=by_content(backbone.checkpoint), rows=splits.record["sha256"])
-    run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record(), known_values=known)
+    run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
 
     torch.manual_seed(settings.seed)  # of the adapters' first weights
     model = add_lora(backbone.model, settings.lora)
@@ -85,25 +85,23 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         settings.seed,
         Mixture(splits.hospital, settings.data.hospital_epochs, settings.data.hospital_weight),
     )
-    bound = output_bound(tokenized.longest_target, settings.decode)
-    run.note(parameters=asdict(parameters), steps=data.total_steps, max_new_tokens=bound)
+    decoder, decoding = load_decoder(
+        settings.decode, tokenizer, tokenized.longest_target, tokenized.spelling, splits.own_training
+    )
+    run.note(parameters=asdict(parameters), steps=data.total_steps, **decoding)
     if splits.hospital:
         log.info("the first %d of %d steps see the hospital's rows alone", data.first_steps, data.total_steps)
         if data.first_steps == data.total_steps:
             log.warning("optim.max_steps=%s: no step is left for other rows", settings.optim.max_steps)
         run.note(first_steps=data.first_steps)
-    module = TextToSQL(
+    module = FineTuner(
         model,
-        tokenizer,
         settings.optim,
-        settings.decode,
+        decoder,
         validation_pairs=splits.validation,
         total_steps=data.total_steps,
-        max_new_tokens=bound,
         seed=settings.seed,
         show=settings.validation.show,
-        spelling=tokenized.spelling,
-        guidance=guidance,
     )
 
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)
@@ -123,10 +121,9 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
         log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
         with autocast(settings.trainer):
-            loader, spelling = data.test_dataloader(), tokenized.spelling
-            predictions = predict(module.model, tokenizer, loader, settings.decode, bound, spelling, guidance)
+            predictions = predict(module.model, data.test_dataloader(), decoder)
         generated = time.perf_counter()
-        facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": bound}
+        facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": decoder.max_new_tokens}
         facts |= {"decode": asdict(settings.decode)}
         test = write_predictions(run.folder, splits.test, predictions, facts)
         times = {"training": trained - started, "test": generated - trained}

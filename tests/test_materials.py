@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,11 @@ from tiny import t5_tokenizer, tiny_t5, tiny_tokenizer
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
-from medsql import materials
-from medsql.config import DataSettings, DecodeSettings, LoraSettings, ModelSettings, SettingsError
-from medsql.data.pairs import Pair, Prediction
+from medsql import reuse
+from medsql.config import DataSettings, LoraSettings, ModelSettings, SettingsError
 from medsql.data.spelling import Spelling
-from medsql.data.splits import Splits
 from medsql.data.tokenized import _Task
-from medsql.materials import guidance_for, shared_backbone, shared_splits, shared_tokens
+from medsql.materials import shared_backbone, shared_splits, shared_tokens
 from medsql.model.lora import add_lora
 
 LORA = LoraSettings(targets=["q", "v"], r=2, alpha=4, dropout=0.1)
@@ -37,7 +34,7 @@ OTHERS = [
 @pytest.fixture(autouse=True)
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process whose first job this is."""
-    monkeypatch.setattr(materials, "_kept", {})
+    monkeypatch.setattr(reuse, "_kept", {})
 
 
 @pytest.fixture
@@ -237,70 +234,3 @@ def test_what_does_not_load_is_not_kept(model: ModelSettings) -> None:
         shared_backbone(missing)
     Path(model.checkpoint).rename(missing.checkpoint)
     assert not shared_backbone(missing).reused
-
-
-# ---- known values ---------------------------------------------------------------------------------
-
-
-def splits_of(tmp_path: Path, held_out: str) -> Splits:
-    """Training rows that know one fluid, and other rows that know another."""
-    where = 'SELECT LAB."LABEL" FROM LAB WHERE LAB."FLUID" = "{}"'
-    for name, fluid in (("train", "Ventricular Fluid"), ("validation", held_out), ("test", held_out)):
-        row = {"question": f"which tests of {fluid}?", "sql": where.format(fluid)}
-        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
-    settings = DataSettings(source="jsonl", split="source", prompt="question", path=str(tmp_path))
-    return shared_splits(settings)
-
-
-def repaired_fluid(decode: DecodeSettings, splits: Splits, written: str) -> str:
-    guidance, _ = guidance_for(decode, splits)
-    assert guidance is not None
-    sql = f'SELECT LAB."LABEL" FROM LAB WHERE LAB."FLUID" = "{written}"'
-    return guidance([Prediction(sql)]).sql.rsplit('"', 2)[1]
-
-
-REPAIRED = DecodeSettings(num_beams=2, batch_size=2, guided=True, repair=True)
-
-
-def test_values_are_known_from_training_rows_and_lists_and_never_from_rows_that_are_scored(
-    tmp_path: Path,
-) -> None:
-    for held_out in ("Amniotic Fluid", "Ink"):
-        splits = splits_of(tmp_path, held_out)
-        assert repaired_fluid(REPAIRED, splits, held_out.lower()) == held_out.lower()
-        assert repaired_fluid(REPAIRED, splits, "ventricular fluid") == "Ventricular Fluid"
-        assert repaired_fluid(REPAIRED, splits, "blood") == "Blood"
-
-
-def test_values_invented_for_further_training_rows_are_not_known(tmp_path: Path) -> None:
-    splits = splits_of(tmp_path, "Ink")
-    invented = Pair("which tests of Zorble?", 'SELECT LAB."LABEL" FROM LAB WHERE LAB."FLUID" = "Zorble"')
-    augmented = replace(splits, train=[*splits.train, invented], further=1)
-    assert repaired_fluid(REPAIRED, augmented, "zorble") == "zorble"
-    assert repaired_fluid(REPAIRED, augmented, "ventricular fluid") == "Ventricular Fluid"
-
-
-def test_which_sources_are_known_is_a_setting_and_recorded(tmp_path: Path) -> None:
-    splits = splits_of(tmp_path, "Ink")
-    only_train, only_lists = (replace(REPAIRED, known_values=[name]) for name in ("train", "lists"))
-    assert repaired_fluid(only_train, splits, "blood") == "blood"
-    assert repaired_fluid(only_lists, splits, "ventricular fluid") == "ventricular fluid"
-    _, record = guidance_for(only_train, splits)
-    assert record == {"unread_training_queries": 0, "values": {"train": 1, "all": 1}, "reused": False}
-    assert guidance_for(only_train, splits)[1]["reused"], "by the next job of the process"
-    assert guidance_for(replace(REPAIRED, guided=False, repair=False), splits) == (None, {})
-
-
-def test_a_database_of_ones_own_is_known_too_and_what_it_lacks_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with sqlite3.connect(tmp_path / "own.db") as connection:
-        connection.execute("CREATE TABLE LAB (FLUID TEXT)")
-        connection.execute("INSERT INTO LAB VALUES ('Ink')")
-    decode = replace(REPAIRED, database=str(tmp_path / "own.db"))
-    splits = splits_of(tmp_path, "Ink")
-    assert repaired_fluid(decode, splits, "ink") == "Ink"
-    _, record = guidance_for(decode, splits)
-    assert record["values"]["database"] == 1
-    assert record["not_in_database"]["LAB.LABEL"] == "unknown column LAB.LABEL"
-    assert "not in database: " in caplog.text

@@ -26,6 +26,7 @@ from medsql.data.pairs import Prediction
 from medsql.data.prompts import prompt_template, render
 from medsql.errors import UserError
 from medsql.files import write_json
+from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql
 from medsql.model.lora import add_lora, load_adapter, save_model
 from medsql.sql.schema import TABLES
@@ -91,9 +92,9 @@ def test_answers_are_those_of_the_adapter_beside_its_base_with_the_prompt_of_the
     base = tiny_t5()
     prompts = [render(prompt_template("schema"), question) for question in QUESTIONS]
     batch = tiny_tokenizer()(prompts, padding=True, truncation=True, max_length=1024, return_tensors="pt")
-    decode = DecodeSettings(num_beams=1, batch_size=1)
-    without = generate_sql(base, tiny_tokenizer(), batch, decode, 6)
-    beside = generate_sql(load_adapter(base, run / "adapter"), tiny_tokenizer(), batch, decode, 6)
+    decoder = Decoder(tiny_tokenizer(), DecodeSettings(num_beams=1, batch_size=1), 6)
+    without = generate_sql(base, batch, decoder)
+    beside = generate_sql(load_adapter(base, run / "adapter"), batch, decoder)
     assert sql(model) == [prediction.sql for prediction in beside]
     assert sql(model) != [prediction.sql for prediction in without]
     assert not any("lora" in name for name, _ in model.model.named_modules()), "it is merged"
@@ -118,7 +119,7 @@ def test_a_run_that_was_moved_answers_as_before(run: Path, tmp_path: Path) -> No
 
 def test_an_output_is_bounded_by_the_targets_the_run_was_trained_on(run: Path) -> None:
     model = TextToSql.from_run(run, "trainer=cpu", "decode.margin_tokens=3")
-    assert model.max_new_tokens == 4 + 3
+    assert model.decoder.max_new_tokens == 4 + 3
 
 
 @pytest.mark.parametrize("size", [1, 2, 32])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,11 +24,17 @@ class Pair:
     sql: str
 
 
+def pairs_digest(pairs: Sequence[Pair]) -> str:
+    """SHA-256 over the pairs in their order, as one JSON line each, in hexadecimal."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        digest.update(json.dumps([pair.question, pair.sql], ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def trimmed(text: str) -> str:
     """`text` as both texts of a pair are. Raises `UnicodeEncodeError` for half a surrogate pair."""
-    text.encode(
-        "utf-8"
-    )  # JSON and command lines may hold such a half, and nothing further down can encode it
+    text.encode("utf-8")  # JSON and command lines may hold such a half, which no file takes
     return unicodedata.normalize("NFC", text).strip()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +11,7 @@ from sklearn.model_selection import KFold, train_test_split
 
 from medsql.config import FOLDS, SPLITS, DataSettings, SettingsError
 from medsql.data.further import further_rows
-from medsql.data.pairs import Pair
+from medsql.data.pairs import Pair, pairs_digest
 from medsql.data.sources import Source, read_source
 
 log = logging.getLogger(__name__)
@@ -37,6 +35,11 @@ class Splits:
     record: dict[str, Any]
     further: int = 0
     hospital: int = 0
+
+    @property
+    def own_training(self) -> list[Pair]:
+        """The training rows that are the source's own: what was added to them may hold invented values."""
+        return self.train[: len(self.train) - self.further]
 
 
 def load_splits(settings: DataSettings) -> Splits:
@@ -77,14 +80,6 @@ def load_splits(settings: DataSettings) -> Splits:
     }
     log.info("data: %s", ", ".join(f"{len(pairs)} {name} rows" for name, pairs in final.items()))
     return Splits(**final, record=record, further=len(further.rows), hospital=further.hospital)
-
-
-def pairs_digest(pairs: list[Pair]) -> str:
-    """SHA-256 over the pairs in their order, as one JSON line each, in hexadecimal."""
-    digest = hashlib.sha256()
-    for pair in pairs:
-        digest.update(json.dumps([pair.question, pair.sql], ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, list[Pair]], dict[str, Any]]:

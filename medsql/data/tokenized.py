@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from medsql.config import SPLITS, DataSettings
 from medsql.data.lost import log_lost, lost_record
-from medsql.data.pairs import Pair
+from medsql.data.pairs import Pair, pairs_digest
 from medsql.data.prompts import prompt_template, render
 from medsql.data.spelling import Spelling, decoded, needed_spelling
-from medsql.data.splits import Splits, pairs_digest
+from medsql.data.splits import Splits
 from medsql.files import write_json
 
 if TYPE_CHECKING:  # each takes a second or more to import

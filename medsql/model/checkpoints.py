@@ -23,7 +23,7 @@ import lightning.pytorch as pl
 import torch
 
 from medsql.config import CheckpointSettings
-from medsql.model.module import TextToSQL, TrainingError
+from medsql.model.module import FineTuner, TrainingError
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Checkpoints(pl.Callback):
             raise TrainingError(f"{self.folder}: cannot read {names}: remove the folder to train anew")
         return None
 
-    def restore_best(self, module: TextToSQL) -> dict[str, float]:
+    def restore_best(self, module: FineTuner) -> dict[str, float]:
         """Put the best checkpoint's trainable weights into `module`; returns its validation metrics.
 
         A damaged one is passed over with a warning. Raises `TrainingError` where none is left.
@@ -262,7 +262,7 @@ class Checkpoints(pl.Callback):
         return (score if self.settings.monitor == "val/loss" else -score, step)
 
 
-def load_weights(module: TextToSQL, path: Path) -> None:
+def load_weights(module: FineTuner, path: Path) -> None:
     """Put a checkpoint's trainable weights into `module`; the frozen ones stay as they are.
 
     Raises `TrainingError` where they do not fit, and what `torch.load` raises where it cannot read.

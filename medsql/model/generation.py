@@ -9,56 +9,41 @@ from contextlib import contextmanager
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from medsql.config import DecodeSettings
 from medsql.data.pairs import Pair, Prediction
-from medsql.data.spelling import Spelling, decoded
+from medsql.data.spelling import decoded
 from medsql.errors import UserError
-from medsql.model.guidance import Guidance
+from medsql.model.decoder import Decoder
 
 log = logging.getLogger(__name__)
 
 
-def output_bound(longest_target: int, decode: DecodeSettings) -> int:
-    """The most tokens an output may have: as set, or the longest *training* target plus a margin.
-
-    `longest_target` counts tokens, end of sequence included. The reference of the row at hand
-    never has a say: its length would tell the model something about the answer.
-    """
-    return decode.max_new_tokens or longest_target + decode.margin_tokens
-
-
 def generate_sql(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batch: Mapping[str, Tensor],
-    decode: DecodeSettings,
-    max_new_tokens: int,
-    spelling: Spelling = Spelling(),  # noqa: B008  # frozen, and the one that changes nothing
-    guidance: Guidance | None = None,
+    model: PreTrainedModel | PeftModel, batch: Mapping[str, Tensor], decoder: Decoder
 ) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
-    Spaces come back as the model wrote them, and what the targets were spelled in is read back. `guidance`
-    chooses among the beams and repairs; without it, the best beam is taken as it is.
+    Spaces come back as the model wrote them.
     """
+    decode, constraint, guidance = decoder.settings, decoder.constraint, decoder.guidance
     returned = decode.num_beams if guidance and guidance.chooser else 1
     beams = {} if decode.num_beams == 1 else {"early_stopping": True, "length_penalty": decode.length_penalty}
     with _evaluating(model), torch.no_grad():
         tokens = model.generate(  # type: ignore[operator]  # PEFT hides its type
             input_ids=batch["input_ids"].to(model.device),
             attention_mask=batch["attention_mask"].to(model.device),
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=decoder.max_new_tokens,
             num_beams=decode.num_beams,
             num_return_sequences=returned,  # a row's beams lie side by side, the best first
             do_sample=False,
             use_cache=True,
+            logits_processor=None if constraint is None else [constraint.processor(decoder.max_new_tokens)],
             **beams,
         )
-    queries = map(spelling.unspell, decoded(tokenizer, tokens))
-    ended = (tokens == tokenizer.eos_token_id).any(dim=1).tolist()
+    queries = map(decoder.spelling.unspell, decoded(decoder.tokenizer, tokens))
+    ended = (tokens == decoder.tokenizer.eos_token_id).any(dim=1).tolist()
     beams_of_rows = [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
     if guidance is None:
         return beams_of_rows
@@ -68,13 +53,7 @@ def generate_sql(
 
 
 def predict(
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    batches: Iterable[Mapping[str, Tensor]],
-    decode: DecodeSettings,
-    max_new_tokens: int,
-    spelling: Spelling = Spelling(),  # noqa: B008
-    guidance: Guidance | None = None,
+    model: PreTrainedModel | PeftModel, batches: Iterable[Mapping[str, Tensor]], decoder: Decoder
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
@@ -83,7 +62,7 @@ def predict(
     outputs: dict[int, Prediction] = {}
     try:
         for batch in batches:
-            queries = generate_sql(model, tokenizer, batch, decode, max_new_tokens, spelling, guidance)
+            queries = generate_sql(model, batch, decoder)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

@@ -19,16 +19,15 @@ from peft import PeftModel
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 
-from medsql.config import SCORES, DecodeSettings, OptimSettings
+from medsql.config import SCORES, OptimSettings
 from medsql.data.pairs import Pair
-from medsql.data.spelling import Spelling
 from medsql.errors import UserError
 from medsql.metrics.execution import Execution
 from medsql.metrics.scores import row_scores
+from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql, log_prediction
-from medsql.model.guidance import Guidance
 from medsql.model.optimizers import build_optimizer
 
 LOG_EVERY_STEPS = 10
@@ -39,7 +38,7 @@ class TrainingError(UserError):
     """Training cannot go on; the message says at which step, why, and what to change."""
 
 
-class TextToSQL(pl.LightningModule):
+class FineTuner(pl.LightningModule):
     """Fine-tunes a seq2seq model to write SQL.
 
     A batch holds `input_ids` and `attention_mask` (rows × input tokens), `labels` (rows × target
@@ -47,38 +46,29 @@ class TextToSQL(pl.LightningModule):
     loaders are, in this order, all rows for the loss and those that SQL is generated for;
     `validation_pairs` holds the latter's questions and gold queries by `index`.
 
-    `total_steps` counts optimisation steps and sets the schedule's length; `max_new_tokens` bounds
-    generation; `show` predictions are logged as text after each validation. `spelling` is that of the labels,
-    and `guidance` that of `generate_sql`.
+    `total_steps` counts optimisation steps and sets the schedule's length; `decoder` makes SQL of what is
+    generated; `show` predictions are logged as text after each validation.
     """
 
     def __init__(
         self,
         model: PreTrainedModel | PeftModel,
-        tokenizer: PreTrainedTokenizerBase,
         optim: OptimSettings,
-        decode: DecodeSettings,
+        decoder: Decoder,
         *,
         validation_pairs: Sequence[Pair],
         total_steps: int,
-        max_new_tokens: int,
         seed: int,
         show: int = 3,
-        spelling: Spelling = Spelling(),  # noqa: B008  # frozen
-        guidance: Guidance | None = None,
     ) -> None:
         super().__init__()
         self.model = model.train()  # from_pretrained leaves dropout off
-        self.tokenizer = tokenizer
         self.optim = optim
-        self.decode = decode
+        self.decoder = decoder
         self.validation_pairs = validation_pairs
         self.total_steps = total_steps
-        self.max_new_tokens = max_new_tokens
         self.seed = seed
         self.show = show
-        self.spelling = spelling
-        self.guidance = guidance
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
@@ -181,15 +171,7 @@ class TextToSQL(pl.LightningModule):
             self.validation_loss.update(self.loss(batch).expand(len(batch["labels"])))
             return
         rows = batch["index"].tolist()
-        predictions = generate_sql(
-            self.model,
-            self.tokenizer,
-            batch,
-            self.decode,
-            self.max_new_tokens,
-            self.spelling,
-            self.guidance,
-        )
+        predictions = generate_sql(self.model, batch, self.decoder)
         for row, prediction in zip(rows, predictions, strict=True):
             sql = prediction.sql
             for name, value in row_scores(sql, self.validation_pairs[row].sql, self._execution).items():

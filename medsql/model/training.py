@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from medsql.config import OptimSettings, TrainerSettings, ValidationSettings
 from medsql.model.checkpoints import Checkpoints
 from medsql.model.hardware import precision, prepare_device
-from medsql.model.module import TextToSQL, TrainingError
+from medsql.model.module import FineTuner, TrainingError
 from medsql.model.progress import ProgressLines, TrainingBar
 from medsql.runs import terminal
 
@@ -59,7 +59,7 @@ def build_trainer(
 
 
 def fit(
-    trainer: pl.Trainer, module: TextToSQL, data: pl.LightningDataModule, checkpoints: Checkpoints
+    trainer: pl.Trainer, module: FineTuner, data: pl.LightningDataModule, checkpoints: Checkpoints
 ) -> None:
     """Train from the latest checkpoint, or from the start where there is none, to the end.
 

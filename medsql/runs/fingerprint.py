@@ -41,6 +41,9 @@ LATER: dict[str, Any] = {
     "data.templates": None,
     "data.hospital_epochs": 0,
     "data.hospital_weight": 0,
+    "decode.constrained": False,
+    "decode.schema": None,
+    "decode.values": None,
     "decode.guided": False,
     "decode.repair": False,
     "decode.database": None,
@@ -50,6 +53,12 @@ runs of before are the same runs still."""
 
 OF_REPAIR = {"decode.known_values", "decode.repair_threshold"}
 """Left out where nothing is repaired."""
+
+FILES = (
+    *("data.path", "data.templates", "model.checkpoint", "adapter", "eval.database"),
+    *("decode.schema", "decode.values", "decode.database"),
+)
+"""Keys whose value may be a path, which counts by its content."""
 
 Identity = dict[str, Any]
 """Flat: dotted key → value, JSON-ready."""
@@ -73,8 +82,7 @@ def identity(settings: Any) -> Identity:
     left_out = {key for key, value in LATER.items() if kept.get(key) == value}
     left_out |= OF_REPAIR if "decode.repair" in left_out else set()
     kept = {key: value for key, value in kept.items() if key not in left_out}
-    paths = ("data.path", "data.templates", "model.checkpoint", "adapter", "eval.database", "decode.database")
-    for key in paths:
+    for key in FILES:
         if kept.get(key):
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}

@@ -1,18 +1,21 @@
-"""The values that are known of columns: from queries, and from a database of the user's own.
+"""The values that are known of columns: from queries, from a file, and from a database of the user's own.
 
 Never from a database that was made of gold queries to score on (`medsql.sql.suite`).
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from medsql.errors import UserError
 from medsql.sql.database import Limits, Sandbox
 from medsql.sql.parts import Column, take_apart
-from medsql.sql.schema import TABLES
+from medsql.sql.schema import TABLES, Schema
 
 Values = Mapping[Column, Sequence[str]]
 
@@ -30,12 +33,15 @@ WORDS = frozenset(
 )
 """The columns whose values are words, which alone can be taken for others."""
 
+LITERAL = re.compile(r'[^"\x00-\x1f]+')
+"""What can stand between double quotes."""
+
 _EQUAL = ("eq", "neq", "in")
 _LIMITS = Limits(seconds=600, steps=10**12)  # once, over tables of millions of rows
 
 
-def values_in_queries(queries: Iterable[str]) -> tuple[Values, int]:
-    """What columns of words hold by the conditions of queries, in order, and how many queries do not parse.
+def values_in_queries(queries: Iterable[str], columns: Collection[Column]) -> tuple[Values, int]:
+    """What `columns` hold by the conditions of queries, in order, and how many queries do not parse.
 
     A condition says so with `=`, `<>` or IN; patterns say nothing, nor does what stands in a subquery.
     """
@@ -44,10 +50,45 @@ def values_in_queries(queries: Iterable[str]) -> tuple[Values, int]:
     for sql in queries:
         parts = take_apart(sql)
         unread += parts is None
-        for columns, operator, literals in parts.conditions if parts else ():
-            if operator.removeprefix("not ") in _EQUAL and len(columns) == 1 and columns[0] in WORDS:
-                found[columns[0]] |= dict.fromkeys(literals)
+        for compared, operator, literals in parts.conditions if parts else ():
+            if operator.removeprefix("not ") in _EQUAL and len(compared) == 1 and compared[0] in columns:
+                found[compared[0]] |= dict.fromkeys(literals)
     return {column: list(values) for column, values in found.items()}, unread
+
+
+def text_columns(schema: Schema) -> set[Column]:
+    """Columns of text, by SQLite's rule, https://sqlite.org/datatype3.html#determination_of_column_affinity."""
+    return {
+        Column(table, name)
+        for table, columns in schema.tables.items()
+        for name, kind in columns.items()
+        if "INT" not in kind and any(word in kind for word in ("CHAR", "CLOB", "TEXT"))
+    }
+
+
+def read_values(path: Path, schema: Schema) -> Values:
+    """The values in a JSON file, `{"LAB.FLUID": ["Blood", "Urine"], …}`.
+
+    Raises `UserError` where the file is not like this, or a column is none of the schema's.
+    """
+    try:
+        listed = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no JSON that can be read: {error}") from error
+    if not isinstance(listed, dict):
+        raise UserError(f'{path}: an object is expected, like {{"LAB.FLUID": ["Blood", "Urine"]}}')
+    columns = {
+        f"{table}.{name}": Column(table, name) for table, names in schema.tables.items() for name in names
+    }
+    for column, values in listed.items():
+        if column not in columns:
+            raise UserError(f"{path}: the schema has no column {column}")
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{path}: {column}: a list of values is expected")
+        for value in values:
+            if not isinstance(value, str) or not LITERAL.fullmatch(value):
+                raise UserError(f"{path}: {column}: {value!r} cannot stand between double quotes")
+    return {columns[column]: values for column, values in listed.items()}
 
 
 def values_in_database(path: str | Path) -> tuple[Values, dict[str, str]]:

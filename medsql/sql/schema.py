@@ -4,6 +4,11 @@ Source: Wang, Shi and Reddy, "Text-to-SQL Generation for Question Answering on E
 Records", WWW 2020, who flatten MIMIC-III into these tables.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 TABLES: dict[str, dict[str, str]] = {
     "DEMOGRAPHIC": {
         "SUBJECT_ID": "TEXT",
@@ -105,3 +110,19 @@ REPORT_NAMES: dict[str, dict[str, str]] = {
     },
 }
 """The descriptive names by which the published report's prompt calls columns, and the real ones."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Tables with their columns' types, and what they may be joined by.
+
+    `keys` holds sets of (table, column): columns of one set mean the same thing, so any two of their tables
+    may be joined where these are equal.
+    """
+
+    tables: Mapping[str, Mapping[str, str]]
+    keys: tuple[tuple[tuple[str, str], ...], ...]
+
+
+MIMICSQL = Schema(TABLES, (tuple((table, "HADM_ID") for table in TABLES),))
+"""Joined by the admission, the one column that every table has and DEMOGRAPHIC has once a row."""

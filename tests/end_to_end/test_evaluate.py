@@ -87,6 +87,19 @@ def test_an_adapter_scores_like_the_run_it_comes_from(command, trained, small, t
     assert record(one)["scores"]["rows_in_split"] == 10
 
 
+def test_with_the_constraint_every_prediction_is_valid(command, small, tmp_path):
+    result = command("evaluate", *small, "decode.constrained=true", "decode.max_new_tokens=150")
+    assert result.returncode == 0, result.stderr
+    (folder,) = evaluations(tmp_path)
+    predictions = read_predictions(folder)
+    assert predictions and {row["verdict"] for row in predictions} == {"ok"}
+    assert record(folder)["constraint"]["engine"].startswith("llguidance")
+
+    bound = command("evaluate", *small, "decode.constrained=true", "decode.max_new_tokens=3")
+    assert bound.returncode == 1
+    assert "decode.max_new_tokens=3: the shortest query has" in bound.stderr
+
+
 def test_other_rows_keep_the_prompt_the_run_was_trained_with(command, trained, pairs, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_text("".join(pairs.read_text().splitlines(keepends=True)[:20]))

@@ -12,7 +12,8 @@ from tiny import LORA, tiny_t5, tiny_tokenizer
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Prediction
 from medsql.data.spelling import Spelling
-from medsql.model.generation import generate_sql, output_bound, predict
+from medsql.model.decoder import Decoder
+from medsql.model.generation import generate_sql, predict
 from medsql.model.guidance import Guidance
 from medsql.model.lora import add_lora
 from medsql.sql.choice import Choice, Chooser
@@ -21,6 +22,10 @@ from medsql.sql.repair import Repairer
 
 GREEDY = DecodeSettings(num_beams=1, batch_size=2)
 BEAMS = DecodeSettings(num_beams=3, batch_size=2)
+
+
+def decoder(settings: DecodeSettings, bound: int, **more: Any) -> Decoder:
+    return Decoder(tiny_tokenizer(), settings, bound, **more)
 
 
 def batch_of(*prompts: str, index: list[int] | None = None) -> dict[str, torch.Tensor]:
@@ -51,7 +56,7 @@ class Speaks:
 )
 def test_spaces_and_signs_come_back_as_written(sql: str) -> None:
     model: Any = Speaks(sql)
-    assert generate_sql(model, tiny_tokenizer(), batch_of("a", "b"), GREEDY, 9) == [Prediction(sql)] * 2
+    assert generate_sql(model, batch_of("a", "b"), decoder(GREEDY, 9)) == [Prediction(sql)] * 2
 
 
 def test_what_the_model_spelled_is_read_back_and_half_a_code_stays() -> None:
@@ -59,16 +64,17 @@ def test_what_the_model_spelled_is_read_back_and_half_a_code_stays() -> None:
     for written, sql in (('A @l "@xe9;@@l"', 'A < "é@l"'), ("A @l @xe", "A < @xe"), ("A @", "A @")):
         model: Any = Speaks(written)
         batch = batch_of("a")
-        assert generate_sql(model, tiny_tokenizer(), batch, GREEDY, 9, spelling) == [Prediction(sql)]
-        assert predict(model, tiny_tokenizer(), [batch], GREEDY, 9, spelling) == [Prediction(sql)]
+        spelled = decoder(GREEDY, 9, spelling=spelling)
+        assert generate_sql(model, batch, spelled) == [Prediction(sql)]
+        assert predict(model, [batch], spelled) == [Prediction(sql)]
 
 
 @pytest.mark.parametrize("decode", [GREEDY, BEAMS])
 def test_outputs_end_at_the_bound_and_do_not_depend_on_the_batch(decode: DecodeSettings) -> None:
-    model, tokenizer = add_lora(tiny_t5(), LORA), tiny_tokenizer()
+    model = add_lora(tiny_t5(), LORA)
     prompts = ["short", "a much longer prompt than the other"]
-    together = generate_sql(model, tokenizer, batch_of(*prompts), decode, 6)
-    alone = [generate_sql(model, tokenizer, batch_of(prompt), decode, 6)[0] for prompt in prompts]
+    together = generate_sql(model, batch_of(*prompts), decoder(decode, 6))
+    alone = [generate_sql(model, batch_of(prompt), decoder(decode, 6))[0] for prompt in prompts]
     assert together == alone
     assert all(len(prediction.sql) <= 6 for prediction in together), "a token is a byte here"
 
@@ -80,13 +86,13 @@ def test_an_output_that_does_not_end_within_its_bound_is_said_to_be_truncated() 
             return torch.cat([ended, self.tokens[:, :1].expand(1, ended.shape[1])])
 
     model: Any = Halts("ab")
-    first, second = generate_sql(model, tiny_tokenizer(), batch_of("x", "y"), GREEDY, 4)
+    first, second = generate_sql(model, batch_of("x", "y"), decoder(GREEDY, 4))
     assert first == Prediction("ab") and second == Prediction("aaaa", truncated=True)
 
 
 def test_dropout_is_off_while_generating_and_back_on_after() -> None:
     model = tiny_t5(dropout_rate=0.5).train()
-    first, second = (generate_sql(model, tiny_tokenizer(), batch_of("x"), BEAMS, 8) for _ in range(2))
+    first, second = (generate_sql(model, batch_of("x"), decoder(BEAMS, 8)) for _ in range(2))
     assert first == second
     assert all(module.training for module in model.modules())
 
@@ -101,7 +107,7 @@ def test_beams_reach_the_model() -> None:
 
     model: Any = Records("a")
     decode = DecodeSettings(num_beams=4, batch_size=2, length_penalty=0.5)
-    generate_sql(model, tiny_tokenizer(), batch_of("x"), decode, 8)
+    generate_sql(model, batch_of("x"), decoder(decode, 8))
     assert seen["num_beams"] == 4
     assert seen["early_stopping"] is True
     assert seen["length_penalty"] == 0.5
@@ -126,29 +132,25 @@ ROWS = ([BROKEN, "SELECT", BLOOD], [BLOOD, BROKEN, BROKEN], [BROKEN, "SELECT", "
 
 def test_each_row_gets_the_first_of_its_own_beams_that_runs() -> None:
     model: Any = WritesBeams(*ROWS)
-    found = generate_sql(
-        model, tiny_tokenizer(), batch_of("x", "y", "z"), BEAMS, 99, guidance=Guidance(Chooser())
-    )
+    guided = decoder(BEAMS, 99, guidance=Guidance(Chooser()))
+    found = generate_sql(model, batch_of("x", "y", "z"), guided)
     assert [prediction.sql for prediction in found] == [BLOOD, BLOOD, BROKEN]
     assert [prediction.choice and prediction.choice.beam for prediction in found] == [2, 0, 0]
     assert [len(prediction.choice.verdicts) for prediction in found if prediction.choice] == [3, 1, 3]
-    unguided = generate_sql(model, tiny_tokenizer(), batch_of("x", "y", "z"), BEAMS, 99)
+    unguided = generate_sql(model, batch_of("x", "y", "z"), decoder(BEAMS, 99))
     assert [prediction.sql for prediction in unguided] == [BROKEN, BLOOD, BROKEN]
 
 
 def test_what_is_chosen_is_repaired_and_what_was_written_is_kept() -> None:
     model: Any = WritesBeams(*ROWS)
     guidance = Guidance(Chooser(), Repairer({FLUID: ["Blood"]}, {}, 85))
-    first, _, third = generate_sql(
-        model, tiny_tokenizer(), batch_of("x", "y", "z"), BEAMS, 99, guidance=guidance
-    )
+    first, _, third = generate_sql(model, batch_of("x", "y", "z"), decoder(BEAMS, 99, guidance=guidance))
     assert (first.sql, first.written) == (BLOOD.replace("blood", "Blood"), BLOOD)
     assert [repair.repaired for repair in first.repairs] == ["Blood"]
     assert (third.sql, third.written, third.repairs) == (BROKEN, BROKEN, ())
-    greedy = Guidance(repairer=guidance.repairer)
-    (alone,) = generate_sql(
-        WritesBeams([BLOOD]), tiny_tokenizer(), batch_of("x"), GREEDY, 99, guidance=greedy
-    )  # type: ignore[arg-type]
+    greedy = decoder(GREEDY, 99, guidance=Guidance(repairer=guidance.repairer))
+    one_row: Any = WritesBeams([BLOOD])
+    (alone,) = generate_sql(one_row, batch_of("x"), greedy)
     assert (alone.sql, alone.choice) == (first.sql, None)
 
 
@@ -160,8 +162,8 @@ def test_the_first_of_all_beams_is_the_one_that_is_taken_without_guidance() -> N
 
     seen: list[list[str]] = []
     model, batch = tiny_t5(), batch_of("short", "a much longer prompt")
-    alone = generate_sql(model, tiny_tokenizer(), batch, BEAMS, 6)
-    all_beams = generate_sql(model, tiny_tokenizer(), batch, BEAMS, 6, guidance=Guidance(Nothing()))
+    alone = generate_sql(model, batch, decoder(BEAMS, 6))
+    all_beams = generate_sql(model, batch, decoder(BEAMS, 6, guidance=Guidance(Nothing())))
     assert [prediction.sql for prediction in all_beams] == [prediction.sql for prediction in alone]
     assert [len(set(beams)) for beams in seen] == [3, 3], "each row's beams are different texts"
 
@@ -173,10 +175,5 @@ def test_predictions_come_back_in_the_order_of_the_rows() -> None:
 
     model: Any = Echoes("")
     batches = [batch_of("two", "zero", index=[2, 0]), batch_of("one", index=[1])]
-    predictions = predict(model, tiny_tokenizer(), batches, GREEDY, 8)
+    predictions = predict(model, batches, decoder(GREEDY, 8))
     assert [prediction.sql for prediction in predictions] == ["zero", "one", "two"]
-
-
-def test_the_bound_is_the_longest_training_target_and_a_margin_unless_set() -> None:
-    assert output_bound(40, DecodeSettings(num_beams=1, batch_size=1, margin_tokens=5)) == 45
-    assert output_bound(40, DecodeSettings(num_beams=1, batch_size=1, max_new_tokens=7)) == 7

@@ -26,8 +26,9 @@ from medsql.config import (
 )
 from medsql.data.pairs import Pair
 from medsql.model.checkpoints import Checkpoints
+from medsql.model.decoder import Decoder
 from medsql.model.lora import add_lora
-from medsql.model.module import TextToSQL
+from medsql.model.module import FineTuner
 from medsql.model.training import build_trainer, fit
 
 torch.set_num_threads(1)
@@ -169,14 +170,12 @@ class TinyRun:
         tokenizer = tiny_tokenizer()
         decode = DecodeSettings(num_beams=1, batch_size=2)
         self.data = TinyData(tokenizer, settings, steps)
-        self.module = TextToSQL(
+        self.module = FineTuner(
             add_lora(tiny_t5(), lora),
-            tokenizer,
             settings,
-            decode,
+            Decoder(tokenizer, decode, max_new_tokens=4),
             validation_pairs=PAIRS,
             total_steps=steps,
-            max_new_tokens=4,
             seed=1,
         )
         self.checkpoints = Checkpoints(folder, CheckpointSettings(monitor, keep))

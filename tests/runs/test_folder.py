@@ -175,6 +175,15 @@ def test_guidance_counts_where_it_is_on_and_runs_from_before_it_are_still_the_sa
     assert [line.split(":")[0] for line in difference(first, second)] == ["decode.database"]
 
 
+def test_constrained_decoding_is_part_of_the_identity_and_its_absence_is_not(settings, tmp_path):
+    values = tmp_path / "values.json"
+    values.write_text("{}")
+    free = identity(settings("train"))
+    held = identity(settings("train", "decode=constrained", f"decode.values={values}"))
+    assert not {"decode.constrained", "decode.schema", "decode.values"} & free.keys(), "as in older records"
+    assert held["decode.constrained"] and held["decode.values"].startswith("content ")
+
+
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
     def of(name, text):
         file = tmp_path / name

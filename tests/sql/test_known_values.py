@@ -5,8 +5,16 @@ import sqlite3
 import pytest
 
 from medsql.errors import UserError
-from medsql.sql.known_values import WORDS, merged, values_in_database, values_in_queries
+from medsql.sql.known_values import (
+    WORDS,
+    merged,
+    read_values,
+    text_columns,
+    values_in_database,
+    values_in_queries,
+)
 from medsql.sql.parts import Column
+from medsql.sql.schema import MIMICSQL
 
 FLUID, LABEL = Column("LAB", "FLUID"), Column("LAB", "LABEL")
 
@@ -20,9 +28,26 @@ def test_queries_tell_what_columns_of_words_are_compared_with():
             where.format('FLUID" LIKE "%ucus" AND LAB."LABEL" > "A"'),
             "SELECT LAB.FLUID FROM WARD WHERE WARD.FLUID = 'Ink'",
             "no query",
-        ]
+        ],
+        WORDS,
     )
     assert (values, unread) == ({FLUID: ["Blood", "Urine"], LABEL: ["Glucose"]}, 1)
+
+
+def test_values_are_read_from_a_file_and_checked(tmp_path):
+    path = tmp_path / "values.json"
+    path.write_text('{"LAB.FLUID": ["Blood"]}')
+    assert read_values(path, MIMICSQL) == {FLUID: ["Blood"]}
+    for text in ("{", "[]", '{"LAB.FLUIDS": ["x"]}', '{"LAB.FLUID": []}', '{"LAB.FLUID": ["a\\"b"]}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"values\.json"):
+            read_values(path, MIMICSQL)
+
+
+def test_text_columns_are_those_that_sqlite_takes_for_text():
+    columns = text_columns(MIMICSQL)
+    assert {FLUID, LABEL, Column("DEMOGRAPHIC", "DOB")} <= columns
+    assert not {Column("DEMOGRAPHIC", "AGE"), Column("DEMOGRAPHIC", "DOD_YEAR")} & columns
 
 
 def test_a_database_tells_the_distinct_values_and_what_it_lacks(tmp_path):

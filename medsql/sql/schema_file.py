@@ -1,0 +1,70 @@
+"""A schema read from a file of CREATE TABLE statements, as `sqlite3 database .schema` prints them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from sqlglot import exp, parse
+from sqlglot.errors import SqlglotError
+
+from medsql.errors import UserError
+from medsql.sql.parsing import Node
+from medsql.sql.schema import Schema
+
+
+def read_schema(path: Path) -> Schema:
+    """The tables of a file in SQLite's SQL; what may be joined is what its foreign keys say.
+
+    Columns that refer to the same column may be joined with it and with each other. Raises `UserError` where
+    the file cannot be read, holds no table, or has a foreign key or a name that the dialect cannot write.
+    """
+    try:
+        statements = parse(path.read_text("utf-8"), read="sqlite")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: no schema that can be read: {error}") from error
+    except SqlglotError as error:
+        raise UserError(f"{path}: no SQL: {str(error).splitlines()[0]}") from error
+    creates = [node for node in statements if isinstance(node, exp.Create) and node.kind == "TABLE"]
+    tables = {_name(create.find(exp.Table), path): _columns(create, path) for create in creates}
+    if not tables or not all(tables.values()):
+        raise UserError(f"{path}: CREATE TABLE statements with columns are expected here")
+    keys: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+    for create in creates:
+        for referring, referred in _references(create, path):
+            if not {referring, referred} <= {(table, name) for table in tables for name in tables[table]}:
+                raise UserError(
+                    f"{path}: {'.'.join(referring)} refers to {'.'.join(referred)}, which is not there"
+                )
+            keys[referred] |= {referring, referred}
+    return Schema(tables, tuple(tuple(sorted(key)) for key in keys.values()))
+
+
+def _columns(create: exp.Create, path: Path) -> dict[str, str]:
+    return {
+        _name(column, path): column.kind.sql("sqlite").upper() if column.kind else ""
+        for column in create.find_all(exp.ColumnDef)
+    }
+
+
+def _references(create: exp.Create, path: Path) -> list[tuple[tuple[str, str], tuple[str, str]]]:
+    """Pairs of (table, column): which refers, and to which."""
+    table = _name(create.find(exp.Table), path)
+    found = []
+    for reference in create.find_all(exp.Reference):
+        target = reference.this
+        referred = [column.name for column in target.expressions] if isinstance(target, exp.Schema) else []
+        key = reference.find_ancestor(exp.ForeignKey)
+        owner = reference.find_ancestor(exp.ColumnDef)
+        referring = [column.name for column in key.expressions] if key else [owner.name] if owner else []
+        if len(referred) != 1 or len(referring) != 1:
+            raise UserError(f"{path}: {table}: a foreign key has to name one column and the one it refers to")
+        found.append(((table, referring[0]), (target.find(exp.Table).name, referred[0])))
+    return found
+
+
+def _name(node: Node, path: Path) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", node.name, re.ASCII):
+        raise UserError(f"{path}: {node.name}: the dialect has names of letters, digits and _ only")
+    return node.name

@@ -1,0 +1,184 @@
+"""Constrained decoding: whatever a model wants to write, it writes a query that runs, and in time."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from tiny import tiny_t5, tiny_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from medsql.assets import BUNDLED, checkpoint_folder
+from medsql.config import DecodeSettings, SettingsError
+from medsql.data.pairs import Pair, Prediction
+from medsql.errors import UserError
+from medsql.metrics.execution import verdict
+from medsql.model.constraint import Constraint, load_constraint
+from medsql.model.decoder import Decoder
+from medsql.model.generation import generate_sql
+from medsql.sql.grammar import LONGEST_LITERAL, Grammar
+from medsql.sql.parsing import parse_query
+from medsql.sql.schema import MIMICSQL
+
+GOLD = [
+    'SELECT COUNT ( DISTINCT DEMOGRAPHIC."SUBJECT_ID" ) FROM DEMOGRAPHIC INNER JOIN LAB on '
+    'DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE DEMOGRAPHIC."AGE" < "50" AND LAB."FLUID" = "Blood"',
+    'SELECT DEMOGRAPHIC."NAME",DEMOGRAPHIC."RELIGION" FROM DEMOGRAPHIC WHERE DEMOGRAPHIC."SUBJECT_ID" = "17"',
+    'SELECT MAX ( DEMOGRAPHIC."AGE" ) FROM DEMOGRAPHIC WHERE DEMOGRAPHIC."DIAGNOSIS" = "T1-T2 FX;\\PAIN (X)"',
+]
+
+
+@cache
+def vocabulary(kind: str) -> PreTrainedTokenizerBase:
+    """One of single bytes, one of T5's kind and one of CodeT5's."""
+    if kind == "bytes":
+        return tiny_tokenizer()
+    if kind == "t5":
+        return AutoTokenizer.from_pretrained(checkpoint_folder(f"{BUNDLED}mini"))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<extra_id_0>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(GOLD * 3, trainer)
+    ends = [("<s>", 0), ("</s>", 2)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<extra_id_0>"],
+    )
+
+
+@cache
+def constraint(kind: str) -> Constraint:
+    return Constraint(Grammar(MIMICSQL), vocabulary(kind))
+
+
+class Wants(torch.nn.Module):
+    """In place of a model's last layer: noise of a seed, or one text after another, token by token."""
+
+    def __init__(self, kind: str, seed: int = 0, text: str | None = None) -> None:
+        super().__init__()
+        self.size = len(vocabulary(kind)) + 3  # checkpoints pad their vocabularies
+        self.noise = torch.Generator().manual_seed(seed)
+        self.tokens = None if text is None else target(kind, text)
+        self.step = 0
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = 5 * torch.randn(len(hidden), 1, self.size, generator=self.noise)
+        if self.tokens is not None:
+            logits[:, :, self.tokens[self.step]] = 100.0
+            self.step += 1
+        return logits
+
+
+def target(kind: str, text: str) -> list[int]:
+    """The tokens a model is trained to write; those of CodeT5's kind begin with `<s>`."""
+    return vocabulary(kind)(text)["input_ids"]
+
+
+def write(
+    kind: str, wants: Wants, bound: int, rows: int = 1, beams: int = 1, within: Constraint | None = None
+) -> list[Prediction]:
+    tokenizer: Any = vocabulary(kind)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = tiny_t5(vocab_size=wants.size, decoder_start_token_id=tokenizer.pad_token_id, **ids)
+    model.lm_head = wants
+    batch = {name: torch.ones(rows, 4, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+    decode = DecodeSettings(num_beams=beams, batch_size=rows)
+    decoder = Decoder(tokenizer, decode, bound, constraint=within or constraint(kind))
+    return generate_sql(model, batch, decoder)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
+@pytest.mark.parametrize("room", [0, 1, 40])
+def test_whatever_the_logits_the_output_is_valid_and_ends(kind: str, beams: int, room: int) -> None:
+    bound = constraint(kind).shortest + room
+    for seed in range(2):
+        for sql, truncated, *_ in write(kind, Wants(kind, seed), bound, rows=3, beams=beams):
+            assert verdict(sql) == "ok", sql
+            assert parse_query(sql) is not None, sql
+            assert not truncated
+
+
+def test_noise_is_no_query_without_the_constraint() -> None:
+    tokenizer: Any = vocabulary("t5")
+    model = tiny_t5(vocab_size=len(tokenizer) + 3)
+    model.lm_head = Wants("t5")
+    batch = {name: torch.ones(2, 4, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+    free = Decoder(tokenizer, DecodeSettings(num_beams=1, batch_size=2), 40)
+    assert {verdict(prediction.sql) for prediction in generate_sql(model, batch, free)}.isdisjoint({"ok"})
+
+
+@pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
+@pytest.mark.parametrize("text", GOLD)
+def test_an_output_that_is_valid_is_unchanged_even_where_it_just_fits(kind: str, text: str) -> None:
+    for room in (0, 50):
+        bound = len(target(kind, text)) + room
+        assert write(kind, Wants(kind, text=text), bound) == [Prediction(text)]
+
+
+def test_an_output_that_is_none_keeps_what_can_be_kept() -> None:
+    text = 'SELECT LAB."FLUID" FROM LAB WHERE LAB."FLUIDS" = "Blood"'
+    ((sql, *_),) = write("bytes", Wants("bytes", text=text + " " * 300), 300)
+    assert sql.startswith('SELECT LAB."FLUID" FROM LAB WHERE LAB."FLUID"')
+    assert verdict(sql) == "ok"
+
+
+def test_a_literal_ends_at_its_longest() -> None:
+    text = f'SELECT LAB."FLUID" FROM LAB WHERE LAB."FLUID" = "{"x" * 400}'
+    ((sql, truncated, *_),) = write("bytes", Wants("bytes", text=text), 400)
+    assert sql.count("x") == LONGEST_LITERAL
+    assert verdict(sql) == "ok" and not truncated
+
+
+def test_with_listed_values_literals_are_from_the_list() -> None:
+    listed = {f"LAB.{column}": ["Blood", "delta", "<50 %"] for column in MIMICSQL.tables["LAB"]}
+    within = Constraint(Grammar(MIMICSQL, listed), vocabulary("t5"))
+    text = 'SELECT LAB."FLUID" FROM LAB WHERE LAB."FLUID" = "'
+    for value in ("Blood", "delta", "<50 %"):
+        wanted = f'{text}{value}"'
+        assert write("t5", Wants("t5", text=wanted), 60, within=within) == [Prediction(wanted)]
+    steered = Wants("t5", text=f'{text}Plasma"' + " x" * 60)
+    ((sql, *_),) = write("t5", steered, 60, within=within)
+    assert sql.startswith(text) and sql.removeprefix(text).split('"')[0] in ("Blood", "delta", "<50 %")
+
+
+def test_training_rows_give_the_values() -> None:
+    tokenizer = vocabulary("t5")
+    training = [Pair("?", sql) for sql in GOLD]
+    decode = DecodeSettings(num_beams=1, batch_size=1, constrained=True, values="train")
+    loaded = load_constraint(decode, tokenizer, training, 100)
+    assert loaded is not None
+    listed = ("LAB.FLUID", "DEMOGRAPHIC.SUBJECT_ID", "DEMOGRAPHIC.DIAGNOSIS")
+    assert loaded.record["values"] == dict.fromkeys(listed, 1)
+    assert "DEMOGRAPHIC.AGE" in loaded.record["any_value"]
+    assert loaded.record["engine"].startswith("llguidance ")
+    assert json.dumps(loaded.record)
+
+
+def test_mistakes_are_one_line_before_anything_is_generated() -> None:
+    settings: dict[str, Any] = {"num_beams": 1, "batch_size": 1, "constrained": True}
+    tokenizer = vocabulary("t5")
+    with pytest.raises(SettingsError, match=r"decode\.max_new_tokens=3: the shortest query has \d+ tokens"):
+        load_constraint(DecodeSettings(**settings), tokenizer, [], 3)
+    for key in ("schema", "values"):
+        with pytest.raises(UserError, match=r"nowhere"):
+            load_constraint(DecodeSettings(**settings | {key: "nowhere"}), tokenizer, [], 99)
+        with pytest.raises(SettingsError, match=f"decode.{key}=x contradicts decode.constrained=false"):
+            DecodeSettings(**settings | {"constrained": False, key: "x"})
+    assert load_constraint(DecodeSettings(num_beams=1, batch_size=1), tokenizer, [], 3) is None
