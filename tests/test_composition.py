@@ -1,12 +1,15 @@
 """Every option of every group composes into valid settings, and mistakes are answered in one line."""
 
 import itertools
+from dataclasses import asdict
+from itertools import pairwise
 
 import pytest
 
 from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
+from medsql.runs.fingerprint import flatten
 
 NEEDS = {option: ["data.path=somewhere"] for option in ("mimicsql", "jsonl", "mixture")}
 OPTIONS = [
@@ -104,13 +107,30 @@ def test_half_precision_in_which_t5_overflows_cannot_be_chosen(settings):
     ],
 )
 def test_the_other_experiments_differ_from_optimized_as_the_report_says(settings, experiment, stated):
-    from dataclasses import asdict
-
-    from medsql.runs.fingerprint import flatten
-
     optimized = flatten(asdict(settings("train", "experiment=optimized")))
     other = flatten(asdict(settings("train", f"experiment={experiment}")))
     assert {key: value for key, value in other.items() if value != optimized[key]} == stated
+
+
+def test_each_rung_of_the_ladder_adds_one_thing(settings):
+    def rung(name):
+        return flatten(
+            asdict(settings("train", "+sweeps=ladder", "data.path=somewhere", f"experiment=ladder/{name}"))
+        )
+
+    names = ("report", "columns", "question", "lossless", "augmented", "staged")
+    rungs = [rung(name) for name in names]
+    added = [
+        {key: upper[key] for key in upper if upper[key] != lower[key]} for lower, upper in pairwise(rungs)
+    ]
+    assert added == [
+        {"data.prompt": "schema"},
+        {"data.prompt": "question"},
+        {"data.lossless": True},
+        {"data.augment": 4, "optim.epochs": 4},
+        {"data.hospital_epochs": 2},
+    ]
+    assert (1 + 4) * rung("augmented")["optim.epochs"] == rung("lossless")["optim.epochs"], "as many steps"
 
 
 def test_lr_scale_leaves_the_ratios_of_the_experiments_as_they_are(settings):

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from medsql.composition import CONF, to_settings
 from medsql.config import TrainSettings
 
+NEEDS = {"ladder": ["data.path=somewhere"]}
 SWEEPS = sorted((CONF.parent / "sweeps").glob("*.yaml"))
 
 
@@ -31,7 +32,7 @@ def test_every_job_of_a_sweep_composes_and_is_another_run(file: Path) -> None:
     settings = []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for overrides in jobs(file):
-            config = compose("train", [f"+sweeps={file.stem}", *overrides])
+            config = compose("train", [f"+sweeps={file.stem}", *NEEDS.get(file.stem, []), *overrides])
             settings.append(to_settings(config, TrainSettings))
     assert len(settings) >= 3
     assert all(one.name == file.stem for one in settings)
