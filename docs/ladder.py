@@ -1,0 +1,93 @@
+"""Prints the ladder of docs/results.md: `python docs/ladder.py RUNG RUNG …`, from the lowest on.
+
+A rung is the folder of an evaluation, or of a sweep of them, as over the folds of a cross-validation, whose
+rows then count together. Each is tested against the one before it, on the same rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medsql.config import SCORES
+from medsql.errors import UserError
+from medsql.metrics.estimate import Estimate
+from medsql.metrics.scores import score
+from medsql.metrics.significance import Difference, difference
+from medsql.runs.differences import in_points, p_value
+from medsql.runs.folder import RECORD, read_record
+from medsql.runs.predictions import read_predictions
+
+SHOWN = ("exact_match", "logical_form", "execution", "valid", "token_f1")
+TESTED = ("exact_match", "execution")
+
+
+class Rung(NamedTuple):
+    """A name, the rows that were scored, and the milliseconds that each took to generate."""
+
+    name: str
+    rows: list[dict[str, Any]]
+    milliseconds: float
+
+
+def main(folders: Sequence[str]) -> None:
+    """Print a table of scores, and one of the steps from each rung to the next."""
+    rungs = [read_rung(Path(folder)) for folder in folders]
+    print_table(["", *SHOWN, "ms a query"], [scores(rung) for rung in rungs])
+    steps = [step(lower, upper) for lower, upper in pairwise(rungs)]
+    print_table(["", *(heading for name in TESTED for heading in (f"{name}, points", "p"))], steps)
+
+
+def read_rung(folder: Path) -> Rung:
+    """Raises `UserError` where a folder holds no finished evaluation."""
+    folders = [file.parent for file in sorted([*folder.glob(RECORD), *folder.glob(f"*/{RECORD}")])]
+    rows: list[dict[str, Any]] = []
+    seconds = 0.0
+    for each in folders:
+        record = read_record(each) or {}
+        if record.get("kind") != "evaluate" or record["state"] != "finished":
+            raise UserError(f"{each} is no finished evaluation")
+        rows += read_predictions(each)
+        seconds += record["seconds"]["generation"]
+    if not rows:
+        raise UserError(f"{folder} holds no evaluation")
+    return Rung(folder.name, rows, 1000 * seconds / len(rows))
+
+
+def scores(rung: Rung) -> list[str]:
+    """A line of the first table."""
+    found = score([{name: row.get(name) for name in SCORES} for row in rung.rows])
+    cells = [str(Estimate(**found[name])) if name in found else "" for name in SHOWN]
+    return [f"{rung.name}, n = {len(rung.rows)}", *cells, f"{rung.milliseconds:.0f}"]
+
+
+def step(lower: Rung, upper: Rung) -> list[str]:
+    """A line of the second table. Raises `UserError` where the two were scored on other rows."""
+    if [row["sql"] for row in lower.rows] != [row["sql"] for row in upper.rows]:
+        raise UserError(f"{lower.name} and {upper.name} were scored on other rows")
+    found = [tested(lower, upper, name) for name in TESTED]
+    return [upper.name, *(cell for each in found for cell in (in_points(each), p_value(each.p)))]
+
+
+def tested(lower: Rung, upper: Rung, name: str) -> Difference:
+    """The difference of one score, over the rows whose gold query can judge it."""
+    both = [(one.get(name), other.get(name)) for one, other in zip(lower.rows, upper.rows, strict=True)]
+    judged = [(one, other) for one, other in both if one is not None and other is not None]
+    return difference([one for one, _ in judged], [other for _, other in judged])
+
+
+def print_table(headings: list[str], lines: list[list[str]]) -> None:
+    """In Markdown."""
+    for line in (headings, ["---", *["--:"] * (len(headings) - 1)], *lines):
+        print(f"| {' | '.join(line)} |")
+    print()
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"ladder: {error}")
