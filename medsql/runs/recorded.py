@@ -65,7 +65,9 @@ class Recorded:
     validation_rows: str | None = None
     """A hash of them; so is `rows`, of the rows that the scores are of."""
     tokenizer: str = ""
-    """A hash of it; of a run that did not record it its checkpoint, which brings its own."""
+    """A hash of it; empty for a run that did not record it."""
+    spelling: Mapping[str, str] = field(default_factory=dict)
+    """Of the targets that it was trained on; empty for queries as they stand."""
 
     scored: str = ""
     tuned: bool = False
@@ -142,14 +144,13 @@ def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         state = "killed"
     minutes = None if record.get("resumed") else _fact(seconds, "training", float, None)
     digits, _, dirty = _fact(environment, "git_commit", str, "").partition("-")
-    checkpoint = _fact(model, "checkpoint", str, "")
     return {
         "kind": kind,
         "state": state,
         "started": _fact(record, "started", str, ""),
         "settings": flatten(_fact(record, "settings", dict, {})),
         "identity": flatten(_fact(record, "identity", dict, {})),
-        "checkpoint": checkpoint,
+        "checkpoint": _fact(model, "checkpoint", str, ""),
         "fell_back": bool(model.get("failures")),
         "parameters": _numbers(record, "parameters", int),
         "steps": _fact(record, "steps", int, None),
@@ -161,7 +162,8 @@ def _of_run(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "objective": _fact(record, "objective", float, None),
         "validation": _numbers(record, "validation", float),
         "validation_rows": _fact(data, "sha256", dict, {}).get("validation"),
-        "tokenizer": _fact(tokenized, "tokenizer", str, checkpoint),
+        "tokenizer": _fact(tokenized, "tokenizer", str, ""),
+        "spelling": _fact(tokenized, "spelling", dict, {}),
     }
 
 
@@ -277,13 +279,23 @@ def lower_is_better(run: Recorded) -> bool:
 
 Facts = Mapping[str, Callable[[Recorded], Any]]
 
-OF_A_LOSS: Facts = {
-    "validation rows": lambda run: run.validation_rows,
-    "tokenizer": lambda run: run.tokenizer,
-    "data.max_target_tokens": lambda run: run.settings.get("data.max_target_tokens"),
-    "optim.label_smoothing": lambda run: run.settings.get("optim.label_smoothing"),
-}
-"""What two validation losses must share to be comparable: they are nats a token, raised by smoothing."""
+
+def of_losses(runs: Iterable[Recorded]) -> Facts:
+    """What validation losses of these runs must share to be comparable: nats a token, raised by smoothing.
+
+    Of tokenizers the hashes are compared, or where a run has not recorded its own the checkpoints of all,
+    which bring them.
+    """
+    hashed = all(run.tokenizer for run in runs)
+    return {
+        "validation rows": lambda run: run.validation_rows,
+        "tokenizer": lambda run: run.tokenizer if hashed else run.checkpoint,
+        "spelling": lambda run: frozenset(run.spelling.items()),
+        "data.max_target_tokens": lambda run: run.settings.get("data.max_target_tokens"),
+        "optim.label_smoothing": lambda run: run.settings.get("optim.label_smoothing"),
+    }
+
+
 
 OF_A_SCORE: Facts = {
     "validation rows": lambda run: run.validation_rows,
@@ -300,7 +312,7 @@ def unlike(runs: Iterable[Recorded]) -> str:
     valued = [run for run in runs if run.standing is not None]
     if differing := _differing(valued, {"objective": lambda run: run.metric}):
         return differing
-    return _differing(valued, OF_A_LOSS if valued and lower_is_better(valued[0]) else OF_A_SCORE)
+    return _differing(valued, of_losses(valued) if valued and lower_is_better(valued[0]) else OF_A_SCORE)
 
 
 def _differing(runs: Sequence[Recorded], facts: Facts) -> str:
@@ -309,7 +321,8 @@ def _differing(runs: Sequence[Recorded], facts: Facts) -> str:
 
 def on_losses(runs: Iterable[Recorded]) -> str:
     """Why validation losses of runs cannot be compared, in a sentence; empty where they can."""
-    differing = _differing([*runs], OF_A_LOSS)
+    runs = [*runs]
+    differing = _differing(runs, of_losses(runs))
     return differing and f"Validation losses of runs that differ in {differing} cannot be compared."
 
 

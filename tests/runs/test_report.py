@@ -327,6 +327,7 @@ def test_runs_whose_objectives_are_not_comparable_have_no_best(report, tmp_path,
 
 
 SAME_TOKENIZER = {"tokenized": {"tokenizer": "spiece"}}
+SPELLED = {"tokenized": {"tokenizer": "spiece", "spelling": {"<": "@l"}}}
 
 
 @pytest.mark.parametrize(
@@ -336,6 +337,10 @@ SAME_TOKENIZER = {"tokenized": {"tokenizer": "spiece"}}
         ({}, {"checkpoint": "other"}, "tokenizer"),
         ({}, {"checkpoint": "other", "target_tokens": 64}, "tokenizer and data.max_target_tokens"),
         (SAME_TOKENIZER, SAME_TOKENIZER | {"checkpoint": "other"}, ""),
+        ({}, SAME_TOKENIZER, ""),  # one has not recorded its tokenizer, both have its checkpoint
+        ({}, SAME_TOKENIZER | {"checkpoint": "other"}, "tokenizer"),
+        (SAME_TOKENIZER, SPELLED, "spelling"),
+        (SPELLED, SPELLED, ""),
     ],
 )
 def test_where_losses_stand_side_by_side_it_is_said_if_they_cannot_be_compared(
