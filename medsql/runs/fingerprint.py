@@ -100,11 +100,7 @@ def fingerprint(identity: Identity) -> str:
 
 
 def difference(recorded: Identity, wanted: Identity) -> list[str]:
-    """The keys that differ, as `lora.r: 8 there, 16 here`."""
+    """The keys that differ, as `lora.r: 8 there, 16 here`; a key of `LATER` that is left out has its value."""
     keys = sorted(recorded.keys() | wanted.keys())
-    missing = "nothing"
-    return [
-        f"{key}: {recorded.get(key, missing)} there, {wanted.get(key, missing)} here"
-        for key in keys
-        if recorded.get(key, missing) != wanted.get(key, missing)
-    ]
+    values = {key: [each.get(key, LATER.get(key, "nothing")) for each in (recorded, wanted)] for key in keys}
+    return [f"{key}: {there} there, {here} here" for key, (there, here) in values.items() if there != here]

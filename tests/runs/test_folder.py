@@ -136,7 +136,7 @@ def test_settings_of_later_times_change_no_run_that_does_without_them(settings):
     assert not [key for key in plain if key in ("data.augment", "data.templates", "data.hospital_epochs")]
     changed = [identity(settings("train", f"data.augment={rate}")) for rate in (0, 1, 2)]
     assert changed[0] == plain
-    assert difference(plain, changed[1]) == ["data.augment: nothing there, 1.0 here"]
+    assert difference(plain, changed[1]) == ["data.augment: 0 there, 1.0 here"]
     assert difference(changed[1], changed[2]) == ["data.augment: 1.0 there, 2.0 here"]
 
 
@@ -151,6 +151,7 @@ def test_a_setting_that_an_identity_leaves_out_is_compared_by_its_value(tmp_path
 def test_settings_that_came_later_leave_the_runs_of_before_what_they_were(settings):
     as_before = identity(settings("train", "data.lossless=false"))
     assert not {"model.lacks", "data.lossless"} & as_before.keys()
+    assert difference(as_before, identity(settings("train"))) == ["data.lossless: False there, True here"]
 
 
 def test_guidance_counts_where_it_is_on_and_runs_from_before_it_are_still_the_same(settings, tmp_path):
