@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from medsql.composition import CONF, explain, quoted, to_settings, with_paths
 from medsql.config import TrainSettings
 from medsql.errors import UserError
-from medsql.runs.fingerprint import difference, flatten, identity
+from medsql.runs.fingerprint import LATER, difference, flatten, identity
 from medsql.runs.overrides import options_of, overrides_of
 from medsql.runs.recorded import Again, Recorded, ranked, unlike
 from medsql.runs.seeds import Configuration
@@ -68,8 +68,9 @@ def command_for(run: Recorded, seeds: Sequence[int] = ()) -> Again:
         overrides = [*_options_beyond(run, typed), *(_absolute(each, run.settings) for each in typed)]
         # Compared before anything is checked: half of what a file of `sweeps/` set may contradict itself.
         there = _settings(overrides)
-        known = {key for key in run.identity.keys() & run.settings if there.get(key) != run.settings[key]}
-        overrides += [f"{key}={_value(run.settings[key])}" for key in sorted(known)]
+        was = _was(run)
+        left_different = [key for key in sorted(was) if there.get(key, LATER.get(key)) != was[key]]
+        overrides += [f"{key}={_value(was[key])}" for key in left_different]
         there = _identity(overrides)
     except Exception as error:  # whatever Hydra makes of a configuration of another time
         reason = str(error) if isinstance(error, UserError) else explain(error, TrainSettings)
@@ -80,6 +81,11 @@ def command_for(run: Recorded, seeds: Sequence[int] = ()) -> Again:
         overrides = [text for text in overrides if not text.startswith("seed=")]  # the first run's own
         overrides = ["-m", *overrides, f"seed={','.join(map(str, seeds))}"]
     return Again(run.label, shlex.join(["python", "-m", "medsql.train", *overrides]))
+
+
+def _was(run: Recorded) -> dict[str, Any]:
+    """What the run's results depend on, by key: also what its identity leaves out, and the run may not know."""
+    return LATER | {key: run.settings[key] for key in run.identity.keys() & run.settings}
 
 
 def _of_the_sweep(key: str) -> bool:

@@ -63,6 +63,20 @@ def test_what_a_sweeps_file_had_set_is_typed_out(tmp_path):
     assert sorted(found) == ["lora.r=4", "objective=val/loss", "optim.epochs=7"]
 
 
+def test_a_setting_that_came_after_the_run_is_typed_out_where_its_default_is_another_one(tmp_path):
+    run = asked_for(tmp_path / "job", "lora.r=4", "data.lossless=false", left=["lora.r=4"])
+    record = json.loads((run.folder / RECORD).read_text())
+    del record["settings"]["data"]["lossless"]
+    (run.folder / RECORD).write_text(json.dumps(record))
+    again = command_for(recorded(run.folder))
+    assert overrides_in(again.command) == ["lora.r=4", "data.lossless=false"]
+
+
+def test_what_a_sweeps_file_left_as_it_was_before_the_setting_is_typed_out(tmp_path):
+    run = asked_for(tmp_path / "job", "lora.r=4", "data.lossless=false", left=["+sweeps=plain", "lora.r=4"])
+    assert overrides_in(command_for(run).command) == ["lora.r=4", "data.lossless=false"]
+
+
 def test_what_does_not_stand_without_a_sweeps_file_is_no_hindrance(tmp_path):
     given = ["validation.generate_rows=0", "objective=val/loss"]
     run = asked_for(tmp_path / "job", *given, left=["+sweeps=losses", "validation.generate_rows=0"])
