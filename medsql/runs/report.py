@@ -324,9 +324,11 @@ def _decoding(record: Recorded) -> str:
     beams = record.settings.get("decode.num_beams")
     if beams is None:
         return ""
-    switches = {"guided": "guided", "repair": "repaired"}
+    switches = {"constrained": "constrained", "guided": "guided", "repair": "repaired"}
     on = [word for name, word in switches.items() if record.settings.get(f"decode.{name}")]
-    return ", ".join(["greedy" if beams == 1 else f"{beams} beams", *on])
+    files = {name: record.settings.get(f"decode.{name}") for name in ("schema", "values", "database")}
+    named = [f"{name} {file}" for name, file in files.items() if file]
+    return ", ".join(["greedy" if beams == 1 else f"{beams} beams", *on, *named])
 
 
 def _published(records: Iterable[Recorded]) -> Section:

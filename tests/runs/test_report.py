@@ -60,6 +60,7 @@ def trained(
 def evaluated(folder, right, pairs=PAIRS, source="synthetic", digest="rows", split="test", **more):
     """An evaluation that has the first `right` rows right."""
     decode = {"num_beams": more.pop("beams", 4), "batch_size": more.pop("batch_size", 32)}
+    decode |= more.pop("decode", {})
     settings = {"data": {"source": source, "split": "source"}, "decode": decode}
     with Run(folder, "evaluate", {"decode.num_beams": decode["num_beams"]}, settings) as run:
         predictions = [Prediction(pair.sql if i < right else "nothing") for i, pair in enumerate(pairs)]
@@ -451,6 +452,16 @@ def test_comparisons_are_summed_up_in_a_line_for_each_group_of_rows(report, tmp_
     text = (report(*folders) / "report.md").read_text()
     assert text.count("Against x0, exact match on the same 20 rows: x1 +5.0") == 1
     assert "; 2 more below." in text and "Against y0, exact match on the same 9 rows: y1" in text
+
+
+def test_how_it_was_decoded_is_said_whole(tmp_path):
+    decode = {"constrained": True, "repair": True, "schema": "own.sql", "values": "train"}
+    folders = evaluated(tmp_path / "a", 3), evaluated(tmp_path / "b", 3, beams=1, decode=decode)
+    (table,) = made_of(*folders)[1]["What was compared"].tables
+    assert {row[list(table.columns).index("decoding")] for row in table.rows} == {
+        "4 beams",
+        "greedy, constrained, repaired, schema own.sql, values train",
+    }
 
 
 @pytest.mark.parametrize(("other", "alike"), [({"batch_size": 8}, True), ({"beams": 1}, False)])
