@@ -64,11 +64,16 @@ def not_begun(sweep: Path) -> list[str]:
 
     None where it is no grid's, or where that cannot be told, which is logged.
     """
+    from hydra.core.override_parser.types import ValueType
 
     def read(found: Any) -> list[tuple[str, ...]]:
         if not found["hydra"]["sweeper"]["_target_"].endswith("GridSweeper"):
             return []
         swept = {each.get_key_element(): each for each in search_space(sweep).values()}
+        globs = [each.input_line for each in swept.values() if each.value_type == ValueType.GLOB_CHOICE_SWEEP]
+        if globs:
+            log.warning("%s: which options %s had is not known, nor what has not begun", sweep, globs[0])
+            return []
         tried = [[f"{key}={value}" for value in each.sweep_string_iterator()] for key, each in swept.items()]
         return [*product(*tried)] if tried else []
 

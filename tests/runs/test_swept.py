@@ -185,6 +185,16 @@ def test_jobs_of_a_grid_that_have_not_begun_are_told_by_what_they_vary(tmp_path,
     assert not_begun(tmp_path) == [], "what a search tries is not known before"
 
 
+def test_of_a_grid_over_whatever_options_a_group_has_it_is_not_known_what_has_not_begun(tmp_path, caplog):
+    multirun(tmp_path, task=["model=glob(flan*)", "seed=1,2"])
+    asked = yaml.safe_load((tmp_path / "multirun.yaml").read_text())
+    asked["hydra"]["sweeper"]["_target_"] = "hydra_plugins.medsql_grid_sweeper.GridSweeper"
+    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(asked))
+    assert not_begun(tmp_path) == []
+    assert "which options model=glob(flan*) had is not known" in caplog.text
+    assert "damaged" not in caplog.text
+
+
 @pytest.mark.parametrize("metric", ["val/exact_match", "val/loss"])
 def test_parallel_lines_end_higher_where_the_objective_is_better(tmp_path, metric):
     runs = runs_of(grid(tmp_path, metric=metric))
