@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import OmegaConf
 
-from hydra_plugins.medsql_joblib_launcher import careful
+from hydra_plugins.medsql_joblib_launcher import isolating
 from medsql.composition import checked_settings, folder_name, quoted
 from medsql.errors import UserError
 from medsql.files import write_text
@@ -75,7 +75,7 @@ class GridSweeper(BasicSweeper):
         try:
             for start in range(0, len(jobs), size):
                 batch = jobs[start : start + size]
-                self.launcher = careful(self.launcher, [folder / job.name for job in batch])
+                self.launcher = isolating(self.launcher, [folder / job.name for job in batch])
                 returns += self.launcher.launch([job.overrides for job in batch], initial_job_idx=start)
         finally:  # also where a launcher gives up, or the sweep is stopped
             print_folders([folder / job.name for job in jobs])

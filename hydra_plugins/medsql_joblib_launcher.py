@@ -207,15 +207,17 @@ class JoblibLauncher(joblib_launcher.JoblibLauncher):
             self.workers = []
 
 
-def careful(launcher: Launcher, folders: Iterable[Path]) -> Launcher:
+def isolating(launcher: Launcher, folders: Iterable[Path]) -> Launcher:
     """What to launch the runs in `folders` with: `launcher`, or a worker process where one was killed.
 
     That is for Hydra's basic launcher, whose jobs run in the command's own process. Whether a job itself
     has ended it, out of memory or crashed, or somebody else has, nobody can tell afterwards; of a worker's
     process it is seen as it happens, and costs no other job.
     """
-    killed = [folder.name for folder in folders if was_killed(folder)]
-    if not isinstance(launcher, BasicLauncher) or not killed:
+    if not isinstance(launcher, BasicLauncher):
+        return launcher
+    killed = [folder.name for folder in folders if _was_killed(folder)]
+    if not killed:
         return launcher
     log.info("%s: killed when last at work, so jobs run in a process of their own now", ", ".join(killed))
     aside = JoblibLauncher(n_jobs=1)
@@ -223,6 +225,13 @@ def careful(launcher: Launcher, folders: Iterable[Path]) -> Launcher:
         hydra_context=launcher.hydra_context, task_function=launcher.task_function, config=launcher.config
     )
     return aside
+
+
+def _was_killed(folder: Path) -> bool:
+    try:
+        return was_killed(folder)
+    except UserError:  # of a damaged record, with which the job itself will fail and say so
+        return False
 
 
 def divided(workers: int, cpus: int, devices: Sequence[str]) -> list[dict[str, str]]:

@@ -81,15 +81,22 @@ class SlurmLauncher(Launcher):
 
 
 def _outcome(job: Job[JobReturn]) -> JobReturn:
-    """What the job came to, once it has ended."""
-    from submitit.core.utils import UncompletedJobError
-
+    """What the job came to, once it has ended; a failure also where its result does not survive the way."""
     try:
         return job.result()
-    except UncompletedJobError:
+    except Exception as error:  # whatever an error or a result that is unpickled here may raise
         returned = JobReturn(status=JobStatus.FAILED)
-        returned.return_value = JobLost(
-            f"Slurm's job {job.job_id} ended without a result ({job.state}), see {job.paths.stdout}"
-        )
+        returned.return_value = JobLost(f"Slurm's job {job.job_id} {_why(job, error)}, see {job.paths.stdout}")
         log.error("%s", returned._return_value)
         return returned
+
+
+def _why(job: Job[JobReturn], error: Exception) -> str:
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    if isinstance(error, FailedJobError):  # the job's traceback in lines of dashes, and where the logs are
+        trace = str(error).rsplit("\n-----", 1)[0].rstrip()
+        return f"failed ({trace.splitlines()[-1]})"
+    if isinstance(error, UncompletedJobError):
+        return f"ended without a result ({job.state})"
+    return f"has a result that cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"

@@ -24,7 +24,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from hydra_plugins.medsql_grid_sweeper import SweepFailed
-from hydra_plugins.medsql_joblib_launcher import careful
+from hydra_plugins.medsql_joblib_launcher import isolating
 from medsql.composition import checked_settings, quoted, study_address
 from medsql.config import SettingsError
 from medsql.files import write_text
@@ -274,7 +274,7 @@ class StudySweeper(Sweeper):
             # of a batch were interrupted and others were not.
             overrides = [self._job_overrides(job) for job in jobs]
             assert self.launcher is not None
-            self.launcher = careful(self.launcher, [folder / trial_folder(job.number) for job in jobs])
+            self.launcher = isolating(self.launcher, [folder / trial_folder(job.number) for job in jobs])
             returns = self.launcher.launch(overrides, initial_job_idx=jobs[0].number)
             for job, result in zip(jobs, returns, strict=True):
                 _settle(study, job, result)
