@@ -23,11 +23,14 @@ from omegaconf import DictConfig
 from medsql.composition import CONF, SETTINGS, causes, checked_settings, quoted, user_error
 from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
-PATHS = re.compile(
-    r"^(run=|adapter=|file=|data\.(?:path|templates)=|model\.checkpoint=|"
-    r"(?:(?:eval|decode)\.)?database=|decode\.(?:schema|values)=)"
-    r"(?!['\"\[$])(.*[^\w./~+-].*)$",
-    re.ASCII,
+PATHS = (
+    *("run", "adapter", "file", "database", "eval.database", "model.checkpoint"),
+    *("data.path", "data.templates", "data.cache_dir", "decode.database", "decode.schema", "decode.values"),
+)
+"""Keys whose value is a path, in whatever door."""
+
+UNREADABLE = re.compile(
+    rf"^(\+{{0,2}}(?:{'|'.join(map(re.escape, PATHS))})=)(?!['\"\[$])(.*[^\w./~+-].*)$", re.ASCII
 )
 """An override whose value is a path that Hydra reads as its own syntax, or does not read at all."""
 
@@ -128,7 +131,7 @@ def quote_paths(arguments: list[str]) -> list[str]:
     """
     if {"-m", "--multirun"} & set(arguments):
         return arguments
-    return [PATHS.sub(lambda path: f"{path[1]}{quoted(path[2])}", argument) for argument in arguments]
+    return [UNREADABLE.sub(lambda path: f"{path[1]}{quoted(path[2])}", argument) for argument in arguments]
 
 
 def log_traceback(error: Exception) -> None:

@@ -1,10 +1,12 @@
-"""What a failed job leaves behind for the others of its sweep: an error to report, and no memory."""
+"""What is typed reaches Hydra as it is meant; what a failed job leaves behind is an error, and no memory."""
 
 from __future__ import annotations
 
 import weakref
 
-from medsql.door import forget_frames
+import pytest
+
+from medsql.door import PATHS, forget_frames, quote_paths
 
 
 class Model:
@@ -31,3 +33,15 @@ def test_an_error_that_is_kept_does_not_keep_what_the_job_had_loaded():
     forget_frames(kept)
     assert models[0]() is None
     assert str(kept) == "out of memory" and str(kept.__cause__) == "too large"
+
+
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+@pytest.mark.parametrize("key", PATHS)
+def test_a_path_may_hold_what_means_something_to_hydra(key: str, prefix: str) -> None:
+    assert quote_paths([f"{prefix}{key}=a/lora.r=8,seed=1"]) == [f"{prefix}{key}='a/lora.r=8,seed=1'"]
+    assert quote_paths([f"{prefix}{key}=a/plain.path"]) == [f"{prefix}{key}=a/plain.path"]
+
+
+def test_what_is_no_path_is_left_to_hydra() -> None:
+    others = ["lora.targets=[q,v]", "rundown=a,b", "data.pathology=a,b", "a.database=a,b", "~run=a,b"]
+    assert quote_paths(others) == others
