@@ -86,7 +86,9 @@ def _outcome(job: Job[JobReturn]) -> JobReturn:
         return job.result()
     except Exception as error:  # whatever an error or a result that is unpickled here may raise
         returned = JobReturn(status=JobStatus.FAILED)
-        returned.return_value = JobLost(f"Slurm's job {job.job_id} {_why(job, error)}, see {job.paths.stdout}")
+        returned.return_value = JobLost(
+            f"Slurm's job {job.job_id} {_why(job, error)}, see {job.paths.stdout}"
+        )
         log.error("%s", returned._return_value)
         return returned
 

@@ -8,7 +8,7 @@ pruner may end a trial early; known configurations can be asked for first.
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from medsql.config import SettingsError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RECORD, RunBusy, RunConflict, RunPruned, is_locked
+from medsql.runs.recorded import BEHIND_LOSSES
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
 
@@ -225,6 +226,7 @@ class StudySweeper(Sweeper):
         for overrides in ([*self.fixed, *some], self.fixed):
             config = loader.load_sweep_config(self.config, overrides)
             settings = checked_settings(config, config.hydra)
+        _warn_of_losses(settings.objective, space)
         return settings
 
     def _meaning(
@@ -309,6 +311,16 @@ def _space(swept: dict[str, Override]) -> "dict[str, BaseDistribution]":
 def _some(distribution: Any) -> Any:
     """One of the values that a key may have."""
     return distribution.choices[0] if hasattr(distribution, "choices") else distribution.low
+
+
+def _warn_of_losses(objective: str, searched: Iterable[str]) -> None:
+    """Say it where the losses of a search cannot be compared, which is all that it does with them."""
+    behind = sorted(BEHIND_LOSSES & {key.lstrip("+") for key in searched})
+    if objective == "val/loss" and behind:
+        log.warning(
+            "objective=val/loss: losses of trials that differ in %s cannot be compared; scores can",
+            " and ".join(behind),
+        )
 
 
 def _check_enqueued(key: str, value: Any, space: "dict[str, BaseDistribution]") -> None:

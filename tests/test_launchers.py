@@ -1,4 +1,4 @@
-"""How the jobs of a sweep are launched, and what a launcher makes of those that were lost."""
+"""How the jobs of a sweep are chosen and launched, and what a launcher makes of those that were lost."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
 
-from hydra_plugins.medsql_joblib_launcher import JoblibLauncher, isolating
-from hydra_plugins.medsql_slurm_launcher import JobLost, SlurmLauncher, _outcome
-from medsql.runs.folder import LOCK, RECORD
+Plugins.instance()  # which executes the plugins' modules anew: what is imported before has other classes
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher  # noqa: E402
+
+from hydra_plugins.medsql_joblib_launcher import JoblibLauncher, isolating  # noqa: E402
+from hydra_plugins.medsql_slurm_launcher import JobLost, SlurmLauncher, _outcome  # noqa: E402
+from hydra_plugins.medsql_study_sweeper import _warn_of_losses  # noqa: E402
+from medsql.runs.folder import LOCK, RECORD  # noqa: E402
 
 
 @pytest.fixture
@@ -56,9 +62,8 @@ def test_a_job_that_is_running_was_not_killed(basic: BasicLauncher, tmp_path: Pa
         assert isolating(basic, [folder]) is basic
 
 
-@pytest.mark.parametrize("kind", [JoblibLauncher, SlurmLauncher])
-def test_a_launcher_whose_jobs_are_processes_already_stays(kind: type, tmp_path: Path) -> None:
-    launcher = kind.__new__(kind)
+@pytest.mark.parametrize("launcher", [JoblibLauncher(), SlurmLauncher.__new__(SlurmLauncher)])  # no submitit
+def test_a_launcher_whose_jobs_are_processes_already_stays(launcher: Launcher, tmp_path: Path) -> None:
     assert isolating(launcher, [job(tmp_path / "killed", KILLED)]) is launcher
 
 
@@ -97,3 +102,24 @@ def test_whatever_a_slurm_job_ends_with_is_its_own_failure(kind: str | None, mes
     assert returned.status == JobStatus.FAILED
     assert isinstance(returned._return_value, JobLost)
     assert str(returned._return_value) == f"Slurm's job 700_0 {said}, see out.log"
+
+
+@pytest.mark.parametrize(
+    ("objective", "searched", "said"),
+    [
+        (
+            "val/loss",
+            ["optim.lr", "optim.label_smoothing", "+model"],
+            "differ in model and optim.label_smoothing",
+        ),
+        ("val/loss", ["data.max_target_tokens"], "differ in data.max_target_tokens cannot be compared"),
+        ("val/loss", ["data.lossless"], "differ in data.lossless cannot be compared"),
+        ("val/loss", ["optim.lr", "lora.r"], ""),
+        ("val/exact_match", ["optim.label_smoothing"], ""),
+    ],
+)
+def test_a_search_by_losses_that_cannot_be_compared_says_so(
+    caplog: pytest.LogCaptureFixture, objective: str, searched: list[str], said: str
+) -> None:
+    _warn_of_losses(objective, searched)
+    assert said in caplog.text and bool(caplog.text) == bool(said)

@@ -296,6 +296,11 @@ def of_losses(runs: Iterable[Recorded]) -> Facts:
     }
 
 
+BEHIND_LOSSES = {
+    *("model", "model.checkpoint", "model.lacks", "data.lossless", "data.max_target_tokens"),
+    "optim.label_smoothing",
+}
+"""Groups and keys by which runs of the same rows come to differ in what `of_losses` looks at."""
 
 OF_A_SCORE: Facts = {
     "validation rows": lambda run: run.validation_rows,
