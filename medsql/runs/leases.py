@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -123,6 +123,12 @@ class Leases:
         """Give one key back."""
         with self.engine.begin() as connection:
             connection.execute(delete(TABLE).where(and_(self._is(key), self._mine())))
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """Forget who holds these keys, which nobody will take again."""
+        held = and_(TABLE.c.study == self.study, TABLE.c.key.in_(keys))
+        with self.engine.begin() as connection:
+            connection.execute(delete(TABLE).where(held))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -187,6 +187,8 @@ class SharedStudy:
             with self.leases.alone():
                 study = self.address.load()
                 trials = study.get_trials(deepcopy=False)
+                # A worker that died between a trial's end and giving it back holds it still.
+                self.leases.settle([_key(trial.number) for trial in trials if trial.state.is_finished()])
                 jobs = self._interrupted(study, trials, most) or self._new(study, trials, most)
                 running = [trial for trial in trials if trial.state == TrialState.RUNNING]
             if jobs or not running:

@@ -48,6 +48,17 @@ def worker(
         yield study
 
 
+def test_who_held_a_trial_that_has_ended_is_forgotten(address: Address, tmp_path: Path) -> None:
+    engine = open_storage(address.storage).engine
+    with worker(address, tmp_path) as study, Leases(engine, address.study, tmp_path, 60) as died:
+        (job,) = study.next(1)
+        study.complete(job.number, [0.5])
+        key = f"trial {job.number}"
+        assert died.take(key)  # as one that has no time to give it back
+        study.next(1)
+        assert not died.holds(key)
+
+
 def run_all(study: SharedStudy, stop_after: int | None = None) -> list[Job]:
     """Run what there is to run; a trial's result is its x."""
     done: list[Job] = []
