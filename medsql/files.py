@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,20 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises `OSError` (disk full, no permission); the old file is then still there.
     """
+    with _aside(path, content) as temporary:
+        temporary.replace(path)
+
+
+def create_json(path: Path, value: Any) -> None:
+    """As `write_json`, but a file that is there already stays: of several writers the first one's counts."""
+    content = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    with _aside(path, content.encode("utf-8")) as temporary, suppress(FileExistsError):
+        path.hardlink_to(temporary)
+
+
+@contextmanager
+def _aside(path: Path, content: bytes) -> Iterator[Path]:
+    """A file beside `path` that holds `content`, and is gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -30,10 +45,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's own mode lets nobody else read
-        Path(temporary).replace(path)
-    except BaseException:
+        yield Path(temporary)
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from medsql.config import VALIDATION_METRICS, LoggerSettings, WandbSettings
 from medsql.errors import UserError
-from medsql.files import write_json, write_text
+from medsql.files import create_json, write_text
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import Run, RunPruned
 from medsql.runs.overrides import overrides_of, search_space
@@ -179,13 +179,11 @@ def log_results(
 
 
 def _report_id(file: Path) -> str:
-    """The id that the file keeps; it is written where there is none."""
+    """The id that the file keeps; it is written where there is none, by the first of several workers."""
+    if not file.exists():
+        create_json(file, {"id": _new_id()})
     try:
         return str(json.loads(file.read_text(encoding="utf-8"))["id"])
-    except FileNotFoundError:
-        found = _new_id()
-        write_json(file, {"id": found})
-        return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is damaged ({error}): remove it to begin another report in W&B") from error
 

@@ -1,8 +1,8 @@
-"""What counts of a folder's content, and what does not."""
+"""What counts of a folder's content, and what does not; and files that only the first one writes."""
 
 import pytest
 
-from medsql.files import content_digest
+from medsql.files import content_digest, create_json
 
 
 @pytest.fixture
@@ -32,3 +32,9 @@ def test_a_file_by_itself_counts_whatever_it_is_called(folder):
     before = content_digest(folder / "pairs.md")
     (folder / "pairs.md").write_text("two")
     assert content_digest(folder / "pairs.md") != before
+
+
+def test_of_several_that_create_a_file_the_first_one_counts(tmp_path):
+    for value in (1, 2):
+        create_json(tmp_path / "new" / "id.json", value)
+    assert [(file.name, file.read_text()) for file in (tmp_path / "new").iterdir()] == [("id.json", "1\n")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from end_to_end_tools import kill_when_training, record
 
+from medsql import loggers
 from medsql.config import LoggerSettings, WandbSettings
 from medsql.errors import UserError
 from medsql.loggers import log_report, open_loggers
@@ -191,6 +192,17 @@ def test_a_sweeps_report_takes_the_place_of_its_last_and_of_no_other_sweeps(tmp_
     (sweep / "wandb-report.json").write_text("{")
     with pytest.raises(UserError, match=r"wandb-report\.json is damaged"):
         logged()
+
+
+def test_two_workers_that_report_on_one_sweep_make_one_report_of_it(tmp_path, monkeypatch):
+    file = tmp_path / "wandb-report.json"
+
+    def id_while_another_worker_writes_its_own():
+        file.write_text('{"id": "the other\'s"}')
+        return "own"
+
+    monkeypatch.setattr(loggers, "_new_id", id_while_another_worker_writes_its_own)
+    assert loggers._report_id(file) == "the other's"
 
 
 def test_without_an_account_the_way_out_is_named(command, training, tmp_path, monkeypatch):
