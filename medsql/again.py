@@ -25,7 +25,10 @@ OF_THE_SWEEP = ("name", "sweeps", "hydra")
 """Overrides that say which sweep a run was a job of, and not what it was."""
 
 PLAIN = re.compile(r"[A-Za-z_/][\w/.-]*", re.ASCII)
-"""Text that Hydra's grammar takes as it stands."""
+"""Text that Hydra's grammar takes as it stands, but for these words."""
+
+WORDS = ("true", "false", "null", "inf", "nan")
+"""Whatever their case."""
 
 PATHS = (
     "data.path",
@@ -84,7 +87,7 @@ def command_for(run: Recorded, seeds: Sequence[int] = ()) -> Again:
 
 
 def _was(run: Recorded) -> dict[str, Any]:
-    """What the run's results depend on, by key: also what its identity leaves out, and the run may not know."""
+    """What the run's results depend on, by key; also settings that it left as before, or that came later."""
     return LATER | {key: run.settings[key] for key in run.identity.keys() & run.settings}
 
 
@@ -105,7 +108,7 @@ def _value(value: Any) -> str:
         return "null" if value is None else str(value).lower()
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"[{','.join(map(_value, value))}]"
-    plain = not isinstance(value, str) or (PLAIN.fullmatch(value) and value not in ("true", "false", "null"))
+    plain = not isinstance(value, str) or (PLAIN.fullmatch(value) and value.lower() not in WORDS)
     return str(value) if plain else quoted(value)
 
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, replace
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from medsql.again import best_again, command_for
+from medsql.again import PATHS, _value, best_again, command_for
 from medsql.composition import CONF, to_settings, with_paths
 from medsql.config import TrainSettings
 from medsql.runs.fingerprint import fingerprint, identity
@@ -126,6 +127,31 @@ def test_a_relative_path_is_made_absolute(tmp_path, monkeypatch):
     overrides = overrides_in(command_for(run).command)
     assert f"data.path='{tmp_path}/my, pairs.jsonl'" in overrides
     assert fingerprint(identity(settings_of(overrides))) == fingerprint(dict(run.identity))
+
+
+BESIDE = {
+    "data.path": ["data=jsonl"],
+    "data.templates": ["data=mimicsql", "data.path=place"],
+    "decode.schema": ["decode=constrained"],
+    "decode.values": ["decode=constrained"],
+    "decode.database": ["decode=guided"],
+}
+"""What a path needs to be of any use."""
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_whatever_path_is_typed_the_command_has_it_absolute(tmp_path, monkeypatch, key):
+    (tmp_path / "place").write_text("content")
+    monkeypatch.chdir(tmp_path)
+    run = asked_for(tmp_path / "job", *BESIDE.get(key, []), f"{key}=place")
+    monkeypatch.chdir("/")
+    assert f"{key}={tmp_path}/place" in overrides_in(command_for(run).command)
+
+
+@pytest.mark.parametrize("text", ["true", "False", "NULL", "Inf", "nan", "a,b", "", "7"])
+def test_text_that_means_something_else_to_hydra_is_quoted(text):
+    override = OverridesParser.create().parse_override(f"name={_value(text)}")
+    assert override.value() == text
 
 
 def test_a_run_of_another_time_has_no_command_and_it_is_said_why(tmp_path):

@@ -100,7 +100,7 @@ def fingerprint(identity: Identity) -> str:
 
 
 def difference(recorded: Identity, wanted: Identity) -> list[str]:
-    """The keys that differ, as `lora.r: 8 there, 16 here`; a key of `LATER` that is left out has its value."""
+    """The keys that differ, as `lora.r: 8 there, 16 here`; a key left out has its value of `LATER`."""
     keys = sorted(recorded.keys() | wanted.keys())
     values = {key: [each.get(key, LATER.get(key, "nothing")) for each in (recorded, wanted)] for key in keys}
     return [f"{key}: {there} there, {here} here" for key, (there, here) in values.items() if there != here]
