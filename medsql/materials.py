@@ -17,12 +17,12 @@ from dataclasses import asdict, replace
 from torch import nn
 from transformers import PreTrainedModel
 
+from medsql.cache import cached, forget
 from medsql.config import DataSettings, ModelSettings
 from medsql.data.spelling import Spelling
 from medsql.data.splits import Splits, load_splits
 from medsql.data.tokenized import TokenizedSplits, tokenize_splits, tokenizer_digest
 from medsql.model.backbone import Backbone, load_backbone
-from medsql.reuse import forget, reused
 from medsql.runs.fingerprint import by_content
 
 OF_TOKENS = ("prompt", "max_input_tokens", "max_target_tokens", "lossless", "cache_dir")
@@ -33,7 +33,7 @@ def shared_splits(settings: DataSettings) -> Splits:
     """The rows of `load_splits`, which also says what is raised."""
     rows = {name: value for name, value in asdict(settings).items() if name not in OF_TOKENS}
     key = (*rows.values(), *(path and by_content(path) for path in (settings.path, settings.templates)))
-    splits, again = reused("rows", key, lambda: load_splits(settings))
+    splits, again = cached("rows", key, lambda: load_splits(settings))
     return replace(splits, record=splits.record | {"reused": again})
 
 
@@ -47,7 +47,7 @@ def shared_tokens(
         *splits.record["sha256"].values(),
         *(getattr(settings, name) for name in OF_TOKENS),
     )
-    tokens, again = reused(
+    tokens, again = cached(
         "tokens", key, lambda: tokenize_splits(splits, backbone.tokenizer, settings, spelling)
     )
     return replace(tokens, record=tokens.record | {"reused": again})
@@ -60,7 +60,7 @@ def shared_backbone(settings: ModelSettings, *, trained: bool = False) -> Backbo
     """
     checkpoints = (settings.checkpoint, *settings.fallbacks)
     key = (settings.dtype, settings.lacks, *checkpoints, *map(by_content, checkpoints))
-    backbone, again = reused("base model", key, lambda: load_backbone(settings))
+    backbone, again = cached("base model", key, lambda: load_backbone(settings))
     model = backbone.model
     if trained:
         forget("base model")

@@ -15,7 +15,7 @@ from tiny import t5_tokenizer, tiny_t5, tiny_tokenizer
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM
 
-from medsql import reuse
+from medsql import cache
 from medsql.config import DataSettings, LoraSettings, ModelSettings, SettingsError
 from medsql.data.spelling import Spelling
 from medsql.data.tokenized import _Task
@@ -34,7 +34,7 @@ OTHERS = [
 @pytest.fixture(autouse=True)
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process whose first job this is."""
-    monkeypatch.setattr(reuse, "_kept", {})
+    monkeypatch.setattr(cache, "_kept", {})
 
 
 @pytest.fixture
@@ -118,6 +118,25 @@ def test_a_file_that_changed_in_between_is_read_again(model: ModelSettings, data
     assert not after.record["reused"] and not tokens.record["reused"]
 
 
+def test_templates_that_changed_in_between_are_read_again(tmp_path: Path) -> None:
+    def write(folder: str, words: str) -> None:
+        rows = [
+            {"key": f"{i}", "sql": f"SELECT {i}", "question_refine": f"{words} drug {i}?"} for i in range(10)
+        ]
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write("natural", "how many are")
+    write("templates", "number of")
+    path, templates = (str(tmp_path / folder) for folder in ("natural", "templates"))
+    data = DataSettings("mimicsql", "report", "question", path=path, templates=templates)
+    before = shared_splits(data)
+    write("templates", "count of")
+    after = shared_splits(data)
+    assert not after.record["reused"]
+    assert [pair.question.split()[0] for pair in (before.train[-1], after.train[-1])] == ["number", "count"]
+
+
 def test_a_checkpoint_that_changed_in_between_is_read_again(model: ModelSettings) -> None:
     before = digest(shared_backbone(model).model)
     other = tiny_t5()
@@ -153,9 +172,9 @@ def test_another_prompt_or_length_takes_the_same_rows_and_makes_other_tokens(
 def test_a_tokenizer_made_to_lack_characters_is_another_base_and_makes_other_tokens(
     data: DataSettings, tmp_path: Path
 ) -> None:
-    tiny_t5().save_pretrained(tmp_path)
-    t5_tokenizer(tmp_path)
-    splits, whole = shared_splits(data), ModelSettings("t5", str(tmp_path))
+    tiny_t5().save_pretrained(tmp_path / "t5")  # not where the cache lies, which grows
+    t5_tokenizer(tmp_path / "t5")
+    splits, whole = shared_splits(data), ModelSettings("t5", str(tmp_path / "t5"))
     plain = shared_tokens(splits, shared_backbone(whole), data)
     lacking = shared_backbone(replace(whole, lacks="="))
     tokens = shared_tokens(splits, lacking, data)

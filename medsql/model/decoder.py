@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from medsql.cache import cached
 from medsql.config import DecodeSettings, SettingsError
 from medsql.data.hospital import vocabulary
 from medsql.data.hospital.cohort import listed_values
@@ -16,7 +17,6 @@ from medsql.data.pairs import Pair, pairs_digest
 from medsql.data.spelling import Spelling
 from medsql.model.constraint import Constraint, load_constraint
 from medsql.model.guidance import Guidance
-from medsql.reuse import reused
 from medsql.runs.fingerprint import by_content
 from medsql.sql.choice import Chooser
 from medsql.sql.known_values import WORDS, Values, merged, values_in_database, values_in_queries
@@ -93,7 +93,7 @@ def _guidance(decode: DecodeSettings, training: Sequence[Pair]) -> tuple[Guidanc
         *decode.known_values,
         decode.database and by_content(decode.database),
     )
-    (values, record), again = reused("known values", key, lambda: _known_values(decode, training))
+    (values, record), again = cached("known values", key, lambda: _known_values(decode, training))
     abbreviations = {row["short"].casefold(): row["full"] for row in vocabulary.read("abbreviations")}
     repairer = Repairer(values, abbreviations, decode.repair_threshold)
     return Guidance(chooser, repairer), record | {"reused": again}

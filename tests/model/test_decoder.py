@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tiny import tiny_tokenizer
 
-from medsql import reuse
+from medsql import cache
 from medsql.config import DataSettings, DecodeSettings, SettingsError
 from medsql.data.pairs import Pair, Prediction
 from medsql.data.spelling import Spelling
@@ -23,7 +23,7 @@ from medsql.model.decoder import Decoder, load_decoder, output_bound
 @pytest.fixture(autouse=True)
 def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process whose first job this is."""
-    monkeypatch.setattr(reuse, "_kept", {})
+    monkeypatch.setattr(cache, "_kept", {})
 
 
 def loaded(decode: DecodeSettings, splits: Splits) -> tuple[Decoder, dict[str, Any]]:

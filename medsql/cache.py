@@ -14,8 +14,8 @@ _kept: dict[str, tuple[Hashable, object]] = {}
 """Kind → what determines it, and the value: one of each, so that memory does not grow with a sweep."""
 
 
-def reused(kind: str, key: Hashable, load: Callable[[], T]) -> tuple[T, bool]:
-    """What is kept under `key`, or else loaded and kept from now on; and whether it is reused."""
+def cached(kind: str, key: Hashable, load: Callable[[], T]) -> tuple[T, bool]:
+    """What is kept under `key`, or else loaded and kept from now on; and whether it was there."""
     if kind in _kept and _kept[kind][0] == key:
         log.info("%s: as loaded before in this process", kind)
         return _kept[kind][1], True  # type: ignore[return-value]  # a kind has one type
