@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
+from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key, with_paths
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
 from medsql.runs.fingerprint import flatten
@@ -250,6 +250,14 @@ def test_what_belongs_to_another_sweeper_or_launcher_is_answered_with_it() -> No
     assert unknown_key("hydra/sweeper/pruner", SETTINGS["train"]).endswith("add hydra/sweeper=study")
     assert "add another hydra/sweeper=" in unknown_key("hydra.sweeper.n_trials", SETTINGS["train"])
     assert "add another hydra/launcher=" in unknown_key("hydra.launcher.n_jobs", SETTINGS["train"])
+
+
+def test_values_of_the_training_rows_are_no_path(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held = settings("train", "decode=constrained", "decode.values=train")
+    assert with_paths(held).decode.values == "train"
+    (tmp_path / "train").touch()
+    assert with_paths(held).decode.values == "train"
 
 
 def test_an_unknown_option_is_answered_with_the_closest_one(composed):

@@ -148,9 +148,43 @@ def test_a_setting_that_an_identity_leaves_out_is_compared_by_its_value(tmp_path
     assert differing_settings(runs) == {"data.augment": [0.0, 1.0]}
 
 
-def test_settings_that_came_later_leave_the_runs_of_before_what_they_were(settings):
+DATA = (
+    "admissions max_input_tokens max_target_tokens pairs path prompt seed source split test_rows train_rows"
+)
+DECODE = "length_penalty margin_tokens max_new_tokens num_beams"
+OPTIM = (
+    "accumulate batch_size beta2 epochs group_by_length label_smoothing lr lr_scale max_grad_norm max_steps "
+    "name scale_by_size schedule warmup_ratio weight_decay"
+)
+MODEL = "checkpoint dtype fallbacks name"
+ROWS = {"data": f"{DATA} validation_rows", "decode": DECODE, "": "meaning"}
+TRAINED = {
+    "optim": OPTIM,
+    "checkpoint": "keep monitor",
+    "validation": "batch_size every_steps generate_rows",
+    "": "meaning objective seed",
+}
+BASE = "copying d_ff d_kv d_model likeness merges num_heads num_layers seldom tokenizer_pairs"
+
+
+@pytest.mark.parametrize(
+    ("door", "groups"),
+    [
+        ("train", {"model": MODEL, "lora": "alpha dropout r targets use_dora use_rslora", **ROWS, **TRAINED}),
+        (
+            "evaluate",
+            {**ROWS, "model": MODEL, "eval": "database mutated seconds", "": "meaning adapter rows split"},
+        ),
+        ("pretrain", {"base": BASE, **ROWS, **TRAINED}),
+    ],
+)
+def test_what_came_later_leaves_the_identity_of_before_key_by_key(settings, door, groups):
+    before = {f"{group}.{key}".lstrip(".") for group, keys in groups.items() for key in keys.split()}
+    assert identity(settings(door, "data.lossless=false")).keys() == before
+
+
+def test_a_difference_from_runs_of_before_says_what_they_had(settings):
     as_before = identity(settings("train", "data.lossless=false"))
-    assert not {"model.lacks", "data.lossless"} & as_before.keys()
     assert difference(as_before, identity(settings("train"))) == ["data.lossless: False there, True here"]
 
 
@@ -183,6 +217,25 @@ def test_constrained_decoding_is_part_of_the_identity_and_its_absence_is_not(set
     held = identity(settings("train", "decode=constrained", f"decode.values={values}"))
     assert not {"decode.constrained", "decode.schema", "decode.values"} & free.keys(), "as in older records"
     assert held["decode.constrained"] and held["decode.values"].startswith("content ")
+
+
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [
+        ("data.templates", ["data=mimicsql", "data.path=FOLDER"]),
+        ("decode.schema", ["decode=constrained"]),
+        ("decode.values", ["decode=constrained"]),
+        ("decode.database", ["decode=guided"]),
+    ],
+)
+def test_a_file_with_other_content_makes_another_run(settings, tmp_path, key, beside):
+    def of(name, content):
+        (tmp_path / name).write_text(content)
+        return identity(settings("train", *beside, f"{key}={tmp_path / name}"))
+
+    first = of("a", "one")
+    assert fingerprint(of("b", "one")) == fingerprint(first)
+    assert [line.split(":")[0] for line in difference(first, of("b", "two"))] == [key]
 
 
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
