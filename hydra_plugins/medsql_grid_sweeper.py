@@ -107,7 +107,8 @@ class GridSweeper(BasicSweeper):
                     folder / job.name, config.hydra.job.name, identity(checked_settings(config, config.hydra))
                 )
             except UserError as error:
-                raise type(error)(f"{job.name}: {error}") from error
+                said = str(error)
+                raise type(error)(said if said.startswith(job.name) else f"{job.name}: {said}") from error
 
 
 def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> None:

@@ -376,7 +376,8 @@ def _write_best(study: "SharedStudy", folder: Path) -> None:
     best = study.best_trials()
     for trial in best:
         values = ", ".join(f"{value:g}" for value in trial.values)
-        log.info("best: trial %d, %s: %s", trial.number, values, trial.params)
+        params = " ".join(f"{key}={value}" for key, value in trial.params.items())
+        log.info("the best is trial %d with objective %s: %s", trial.number, values, params)
     found: dict[str, Any] = {"name": "optuna"}
     if study.objectives > 1:
         found["solutions"] = [{"params": trial.params, "values": list(trial.values)} for trial in best]

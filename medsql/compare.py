@@ -76,7 +76,14 @@ def print_findings(found: Findings) -> None:
     print_seeds(found.seeds, found.over_seeds)
     if found.again is not None:
         why_not = f"there is no command: {found.again.why_not}"
-        print(f"\nto train {found.again.label} again:\n{found.again.command or why_not}")
+        print(f"\nto train {found.again.label} again{_tied(found)}:\n{found.again.command or why_not}")
+
+
+def _tied(found: Findings) -> str:
+    """Whether other runs have as good an objective as the one that is called the best."""
+    done = ranked(found.records)
+    alike = sum(run.objective == done[0].objective for run in done) if done and not found.seeds else 1
+    return "" if alike == 1 else f", one of {alike} with the best objective"
 
 
 def report_on(found: Findings, command: str, warnings: Iterable[str]) -> Report:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from hydra.conf import HydraConf
+from hydra.core.config_store import ConfigStore
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -260,6 +261,9 @@ def explain(error: Exception, kind: type) -> str:
     ambiguous = re.match(r"Ambiguous value for argument '(.+)'", str(error))
     if ambiguous:
         return f"{ambiguous[1]} is a sweep: add -m, or write a list as key=[a,b]"
+    merging = re.match(r"Error merging override ([^=]+)=", str(error))
+    if merging and error.__cause__:
+        return f"{merging[1]}: {str(error.__cause__).splitlines()[0]}"
     message = str(error) or str(error.__cause__)
     # Hydra and OmegaConf append a block of context, and links, below their first lines.
     first = " ".join(message.split("\n    full_key")[0].split("\nSee https")[0].split())
@@ -269,7 +273,9 @@ def explain(error: Exception, kind: type) -> str:
 def _explain_missing_option(error: MissingConfigException) -> str:
     wanted = error.missing_cfg_file or ""
     group, _, option = wanted.rpartition("/")
-    options = list(error.options or [])
+    if wanted == "hydra/launcher/ray":
+        return "hydra/launcher=ray is not installed here: docs/sweeps.md says how to"
+    options = list(error.options or []) or sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if not options:
         return f"there is no configuration {wanted}"
     closest = process.extractOne(option, options)
@@ -283,11 +289,23 @@ def unknown_key(key: str, kind: type) -> str:
     if key in ("hydra/sweeper/sampler", "hydra/sweeper/pruner"):  # groups of that sweeper alone
         return f"{key}= is for a search: add hydra/sweeper=study"
     if key.startswith(("hydra.sweeper.", "hydra.launcher.")):
-        group = "/".join(key.split(".")[:2])
-        return f"there is no setting {key} in the chosen {group}; add another {group}= or leave it out"
+        return _unknown_plugin_key(key)
     shortest_first = sorted(known_keys(kind), key=len)  # which decides between equally likely ones
     closest = process.extractOne(key, shortest_first, scorer=_likeness, score_cutoff=60)
     return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")
+
+
+def _unknown_plugin_key(key: str) -> str:
+    """The line for a key that the chosen sweeper or launcher does not have, with the closest that any has."""
+    _, kind, wanted = key.split(".", 2)
+    group, store = f"hydra/{kind}", ConfigStore.instance()
+    options = [name.removesuffix(".yaml") for name in store.list(group) if name.endswith(".yaml")]
+    known = {str(name): option for option in options for name in store.load(f"{group}/{option}.yaml").node}
+    closest = process.extractOne(wanted, list(known), scorer=fuzz.ratio, score_cutoff=60)
+    cure = "leave it out"
+    if closest:
+        cure = f"did you mean hydra.{kind}.{closest[0]} of {group}={known[closest[0]]}?"
+    return f"there is no setting {key} in the chosen {group}; {cure}"
 
 
 def _likeness(one: str, other: str, **_: Any) -> float:

@@ -14,6 +14,7 @@ from medsql.runs.collect import base_of, codes_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
 from medsql.runs.predictions import write_predictions
+from medsql.runs.recorded import counted
 from medsql.runs.table import print_folders
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     rows, pad_id = getattr(data, settings.split), backbone.tokenizer.pad_token_id
     loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
-    log.info("scoring %d %s rows, %d beams", len(pairs), settings.split, settings.decode.num_beams)
+    beams = counted(settings.decode.num_beams, "beam")
+    log.info("scoring %s, %s", counted(len(pairs), f"{settings.split} row"), beams)
     with autocast(settings.trainer):
         predictions = predict(model, loader, decoder)
     seconds = round(time.perf_counter() - started, 1)

@@ -18,6 +18,7 @@ from medsql.evaluate import score_baseline
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import values_of, write_predictions
+from medsql.runs.recorded import counted
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         saved = "model" if settings.lora.targets is None else "adapter"
         save_model(module.model, tokenizer, run.folder / saved)
 
-        log.info("scoring %d test rows, %d beams", len(splits.test), settings.decode.num_beams)
+        log.info("scoring %s", counted(len(splits.test), "test row"))
         with autocast(settings.trainer):
             predictions = predict(module.model, data.test_dataloader(), decoder)
         generated = time.perf_counter()

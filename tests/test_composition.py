@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
+from hydra.core.plugins import Plugins
 
 from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key, with_paths
 from medsql.config import SettingsError
@@ -248,8 +249,11 @@ def test_the_plus_sign_of_sweeps_is_asked_for() -> None:
 
 def test_what_belongs_to_another_sweeper_or_launcher_is_answered_with_it() -> None:
     assert unknown_key("hydra/sweeper/pruner", SETTINGS["train"]).endswith("add hydra/sweeper=study")
-    assert "add another hydra/sweeper=" in unknown_key("hydra.sweeper.n_trials", SETTINGS["train"])
-    assert "add another hydra/launcher=" in unknown_key("hydra.launcher.n_jobs", SETTINGS["train"])
+    Plugins.instance()  # which makes their options known, as the command does
+    for wrong, right in (("sweeper.n_trial", "sweeper.n_trials"), ("launcher.n_job", "launcher.n_jobs")):
+        said = unknown_key(f"hydra.{wrong}", SETTINGS["train"])
+        assert f"did you mean hydra.{right} of hydra/" in said
+    assert "leave it out" in unknown_key("hydra.sweeper.zzz", SETTINGS["train"])
 
 
 def test_values_of_the_training_rows_are_no_path(settings, tmp_path, monkeypatch):

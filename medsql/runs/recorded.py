@@ -267,9 +267,13 @@ def ranked(runs: Iterable[Recorded]) -> list[Recorded]:
 
 
 def _by_standing(runs: Iterable[Recorded]) -> list[Recorded]:
-    """Those that have any value of the objective, the best first."""
-    valued = [run for run in runs if run.standing is not None]
-    return sorted(valued, key=lambda run: (run.standing or 0.0) * (1 if lower_is_better(run) else -1))
+    """Those that have any value of the objective, the best first; of equal ones that of the lowest loss."""
+
+    def standing(run: Recorded) -> tuple[float, float]:
+        sign = 1 if lower_is_better(run) else -1
+        return sign * (run.standing or 0.0), run.validation.get("val/loss", math.inf)
+
+    return sorted((run for run in runs if run.standing is not None), key=standing)
 
 
 def lower_is_better(run: Recorded) -> bool:
