@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key
+from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key, with_paths
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
 from medsql.runs.fingerprint import flatten
@@ -226,6 +226,14 @@ def test_values_of_the_rows_that_are_scored_cannot_be_known(settings):
     with pytest.raises(SettingsError, match=r"split=train contradicts decode\.repair"):
         settings("evaluate", "decode=repaired", "split=train")
     assert settings("evaluate", "decode=repaired", "split=train", "decode.known_values=[lists]")
+
+
+def test_answering_does_without_the_rows_that_its_model_was_trained_on(settings, tmp_path):
+    gone = ["data=mimicsql", f"data.path={tmp_path / 'rows'}", f"data.templates={tmp_path / 'templates'}"]
+    assert with_paths(settings("predict", *gone)).data.templates == str(tmp_path / "templates")
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(SettingsError, match=r"data\.templates=.*templates: no such file or folder"):
+        with_paths(settings("train", *gone))
 
 
 def test_settings_that_contradict_each_other_are_refused(settings):

@@ -184,6 +184,14 @@ def test_constrained_decoding_is_part_of_the_identity_and_its_absence_is_not(set
     assert held["decode.constrained"] and held["decode.values"].startswith("content ")
 
 
+def test_the_values_of_training_rows_are_no_file_of_that_name(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = identity(settings("train", "decode=constrained", "decode.values=train"))
+    (tmp_path / "train").mkdir()
+    assert identity(settings("train", "decode=constrained", "decode.values=train")) == before
+    assert before["decode.values"] == "train"
+
+
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
     def of(name, text):
         file = tmp_path / name
