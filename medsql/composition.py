@@ -78,7 +78,7 @@ def with_paths(settings: Any) -> Any:
     reads_rows = not isinstance(settings, PredictSettings)  # those its model was trained on may be gone
     if reads_rows and (data.source in ("jsonl", "mimicsql") or _looks_local(data.path)):
         data = replace(data, path=_existing("data.path", data.path))
-    if data.templates is not None:
+    if reads_rows and data.templates is not None:
         data = replace(data, templates=_existing("data.templates", data.templates))
     if model.checkpoint.startswith(BUNDLED) and not checkpoint_folder(model.checkpoint).is_dir():
         raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")

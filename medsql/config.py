@@ -9,7 +9,7 @@ names the key as the user types it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 
 from medsql.errors import UserError
 
@@ -241,6 +241,11 @@ class DataSettings:
         _check_range("data.admissions", self.admissions, 10)
         _check_range("data.pairs", self.pairs, 10)
         self._check_further_rows()
+
+    def without_further_rows(self) -> DataSettings:
+        """The same source and splits, of which only their own rows are trained on."""
+        defaults = {field.name: field.default for field in fields(self) if field.name in FURTHER_ROWS}
+        return replace(self, **defaults)  # type: ignore[arg-type]  # each has its field's type
 
     def _check_further_rows(self) -> None:
         for key, (most, sources) in FURTHER_ROWS.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 from medsql.composition import unnamed
 from medsql.config import EvalSettings, EvaluateSettings, SettingsError, TrainSettings
 from medsql.door import door
-from medsql.runs.collect import base_of, codes_of, rows_changed
+from medsql.runs.collect import base_of, codes_of, longest_target_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
 from medsql.runs.predictions import write_predictions
@@ -33,13 +33,13 @@ def main(settings: EvaluateSettings, folder: Path) -> float:
 def score_baseline(settings: TrainSettings, parent: Path) -> None:
     """Score the model that `settings` fine-tune, zero-shot: the same test rows, decoded alike.
 
-    It is the run that `python -m medsql.evaluate` would make, in a folder of the same name in `parent`. The
-    first who wants it makes it, and others find it finished. Where another process is at work on it, or
-    it fails, they go on without, which is logged.
+    It is the run that `python -m medsql.evaluate` would make, in a folder of the same name in `parent`, and
+    the same one whatever else is trained on. The first who wants it makes it, and others find it finished.
+    Where another process is at work on it, or it fails, they go on without, which is logged.
     """
     zero_shot = EvaluateSettings(
         model=settings.model,
-        data=settings.data,
+        data=settings.data.without_further_rows(),
         decode=settings.decode,
         trainer=settings.trainer,
         eval=EvalSettings(),
@@ -73,15 +73,19 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
 
     device = prepare_device(settings.trainer)
     execution = Execution(settings.eval.database, settings.eval.seconds)
-    splits = shared_splits(settings.data)
-    pairs = getattr(splits, settings.split)[: settings.rows]
+    # What else a run was trained on is in its adapter; an adapter alone has only these rows to say how long
+    # targets were, and how they were spelled.
+    splits = shared_splits(settings.data.without_further_rows() if settings.run else settings.data)
+    in_split = splits.own_training if settings.split == "train" else getattr(splits, settings.split)
+    pairs = in_split[: settings.rows]
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
     backbone = shared_backbone(settings.model)
     spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
     data = shared_tokens(splits, backbone, settings.data, spelling)
+    longest = longest_target_of(settings.run) if settings.run else data.longest_target
     decoder, decoding = load_decoder(
-        settings.decode, backbone.tokenizer, data.longest_target, data.spelling, splits.own_training
+        settings.decode, backbone.tokenizer, longest, data.spelling, splits.own_training
     )
     model = load_adapter(backbone.model, Path(settings.adapter)) if settings.adapter else backbone.model
     tuned = settings.run or settings.adapter
@@ -104,13 +108,17 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     beams = counted(settings.decode.num_beams, "beam")
     log.info("scoring %s, %s", counted(len(pairs), f"{settings.split} row"), beams)
-    with autocast(settings.trainer):
+    with autocast(settings.trainer, device):
         predictions = predict(model, loader, decoder)
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)
-    facts = {"split": settings.split, "rows_in_split": len(rows), "max_new_tokens": decoder.max_new_tokens}
-    facts |= {"decode": asdict(settings.decode)}
+    facts = {
+        "split": settings.split,
+        "rows_in_split": len(in_split),
+        "max_new_tokens": decoder.max_new_tokens,
+        "decode": asdict(settings.decode),
+    }
     started = time.perf_counter()
     scores = write_predictions(run.folder, pairs, predictions, facts, execution, settings.eval.mutated)
     scoring = round(time.perf_counter() - started, 1)

@@ -15,12 +15,13 @@ from typing import Any, Self
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from transformers import PreTrainedTokenizerBase
 
 from medsql.composition import CONF, checked_settings, quoted, user_error
 from medsql.config import HOSPITAL, PredictSettings
 from medsql.data.pairs import Prediction, checked_question
 from medsql.data.prompts import prompt_template, render
-from medsql.data.spelling import Spelling
+from medsql.data.spelling import Spelling, needed_spelling
 from medsql.model.backbone import load_backbone
 from medsql.model.decoder import load_decoder
 from medsql.model.generation import predict
@@ -50,7 +51,7 @@ class Answer:
 
     @property
     def sql(self) -> str:
-        """The query, as the model wrote it."""
+        """The query, repaired where that was asked for; `prediction.written` is then what the model wrote."""
         return self.prediction.sql
 
     @property
@@ -62,7 +63,9 @@ class Answer:
         """All of it, ready for JSON, with the first `shown` rows of the result; `None`: all of them."""
         return {
             "question": self.question,
-            **self.prediction._asdict(),
+            "sql": self.sql,
+            "truncated": self.prediction.truncated,
+            **self.prediction.guidance(),
             "input_truncated": self.input_truncated,
             "valid": self.valid,
             "verdict": self.on_schema.verdict,
@@ -104,15 +107,15 @@ class TextToSql:
         self.settings = settings
         self._open_database = _database(settings)
         self._template = prompt_template(settings.data.prompt)
-        device = prepare_device(settings.trainer)
+        self._device = prepare_device(settings.trainer)
         backbone = load_backbone(settings.model)
         self.tokenizer, self.model = backbone.tokenizer, backbone.model
         if settings.adapter is not None:
             self.model = merge_adapter(load_adapter(self.model, Path(settings.adapter)))
-        self.model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
+        self.model.to(self._device)  # type: ignore[arg-type]  # its decorator hides the signature
         # Without a run nobody knows how long targets were, but that they were cut at this.
         longest = settings.data.max_target_tokens if settings.run is None else longest_target_of(settings.run)
-        self.spelling = Spelling({} if settings.run is None else codes_of(settings.run))
+        self.spelling = _spelling(settings, self.tokenizer)
         self.decoder, _ = load_decoder(settings.decode, self.tokenizer, longest, self.spelling, training=None)
         log.info(
             "%s answers: %s, prompt %s, %d beams, at most %d tokens",
@@ -136,7 +139,8 @@ class TextToSql:
     def from_adapter(cls, adapter: str | Path, *overrides: str) -> Self:
         """The adapter of a PEFT folder on top of `model=`, by default the bundled one; else as `from_run`.
 
-        The prompt is `data.prompt=`, for such a folder does not say which one it was trained with.
+        Such a folder does not say how it was trained: the prompt is `data.prompt=`, and with
+        `data.lossless=false` nothing was spelled.
         """
         return cls(_composed(f"adapter={quoted(str(adapter))}", *overrides))
 
@@ -167,15 +171,26 @@ class TextToSql:
         """Predictions, and which of the prompts were too long and lost their end."""
         prompts = [render(self._template, self.spelling.spell(question)) for question in questions]
         longest = self.settings.data.max_input_tokens
-        # A truncated encoding does not say that it is one.
-        cut = [len(ids) > longest for ids in self.tokenizer(prompts, verbose=False)["input_ids"]]
         batch = self.tokenizer(
             prompts, truncation=True, max_length=longest, padding=True, return_tensors="pt"
         )
+        # A truncated encoding does not say that it is one: only what fills the limit is encoded again.
+        full = (batch["attention_mask"].sum(dim=1) == longest).tolist()
+        cut = [fills and self._tokens(text) > longest for fills, text in zip(full, prompts, strict=True)]
         numbered = {**batch, "index": torch.arange(len(prompts))}
-        with autocast(self.settings.trainer):
+        with autocast(self.settings.trainer, self._device):
             predictions = predict(self.model, [numbered], self.decoder)
         return predictions, cut
+
+    def _tokens(self, prompt: str) -> int:
+        return len(self.tokenizer(prompt, verbose=False)["input_ids"])
+
+
+def _spelling(settings: PredictSettings, tokenizer: PreTrainedTokenizerBase) -> Spelling:
+    """The run's own; without one, what the tokenizer loses of ASCII, as any data in ASCII were spelled."""
+    if not settings.data.lossless:
+        return Spelling()
+    return needed_spelling(tokenizer, []) if settings.run is None else Spelling(codes_of(settings.run))
 
 
 def _database(settings: PredictSettings) -> Callable[[], closing[Sandbox]] | None:

@@ -59,7 +59,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.decoder import load_decoder
     from medsql.model.generation import predict
-    from medsql.model.hardware import autocast
+    from medsql.model.hardware import autocast, prepare_device
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import FineTuner
     from medsql.model.reports import Reports
@@ -121,7 +121,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         save_model(module.model, tokenizer, run.folder / saved)
 
         log.info("scoring %s", counted(len(splits.test), "test row"))
-        with autocast(settings.trainer):
+        with autocast(settings.trainer, prepare_device(settings.trainer)):
             predictions = predict(module.model, data.test_dataloader(), decoder)
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": decoder.max_new_tokens}

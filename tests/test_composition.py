@@ -229,6 +229,14 @@ def test_values_of_the_rows_that_are_scored_cannot_be_known(settings):
     assert settings("evaluate", "decode=repaired", "split=train", "decode.known_values=[lists]")
 
 
+def test_answering_does_without_the_rows_that_its_model_was_trained_on(settings, tmp_path):
+    gone = ["data=mimicsql", f"data.path={tmp_path / 'rows'}", f"data.templates={tmp_path / 'templates'}"]
+    assert with_paths(settings("predict", *gone)).data.templates == str(tmp_path / "templates")
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(SettingsError, match=r"data\.templates=.*templates: no such file or folder"):
+        with_paths(settings("train", *gone))
+
+
 def test_settings_that_contradict_each_other_are_refused(settings):
     with pytest.raises(SettingsError, match="contradict lora=none"):
         settings("train", "lora=none", "lora.use_dora=true")

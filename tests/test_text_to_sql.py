@@ -12,23 +12,27 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from tiny import LORA, tiny_t5, tiny_tokenizer
+from tiny import LORA, t5_tokenizer, tiny_t5, tiny_tokenizer
 
 from medsql import TextToSql, text_to_sql
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Prediction
 from medsql.data.prompts import prompt_template, render
+from medsql.data.spelling import needed_spelling
 from medsql.errors import UserError
 from medsql.files import write_json
+from medsql.model import hardware
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql
 from medsql.model.lora import add_lora, load_adapter, save_model
+from medsql.sql.choice import Choice
+from medsql.sql.repair import Repair
 from medsql.sql.schema import TABLES
 
 QUESTIONS = [
@@ -180,15 +184,88 @@ def test_a_row_is_json_whatever_the_database_holds(
     assert json.loads(json.dumps(row, allow_nan=False))["result"]["rows"] == [["00ff", "inf", "é", None]]
 
 
-def test_what_else_is_known_of_a_prediction_is_in_its_row(run: Path, says: Callable[..., None]) -> None:
-    class Repaired(NamedTuple):
-        sql: str
-        truncated: bool
-        repairs: list[str]
+def test_how_a_query_was_chosen_and_repaired_is_in_its_row_by_the_names_of_predictions_jsonl(
+    run: Path, says: Callable[..., None]
+) -> None:
+    choice = Choice(1, True, ("syntax error", "ok"))
+    repair = Repair("report's column", "DEMOGRAPHIC.DOB", "BIRTH", "DOB")
+    says(Prediction("SELECT DOB", False, choice, "SELECT BIRTH", (repair,)))
+    (answer,) = TextToSql.from_run(run, *QUICK).predict(["?"])
+    row = json.loads(json.dumps(answer.row()))
+    assert (answer.sql, row["sql"], row["written"]) == ("SELECT DOB", "SELECT DOB", "SELECT BIRTH")
+    assert (row["beam"], row["beams_tried"], row["beam_verdicts"]) == (1, 2, ["syntax error", "ok"])
+    assert row["repairs"] == [repair._asdict()] and "choice" not in row
 
-    prediction: Any = Repaired("SELECT 1", False, ["DOB"])
-    says(prediction)
-    assert TextToSql.from_run(run, *QUICK).predict(["?"])[0].row()["repairs"] == ["DOB"]
+
+# Spelling
+
+SPELLED = {"<": "@l", "@": "@@"}
+
+
+@pytest.fixture
+def spelled(run: Path) -> Path:
+    """The run, trained in a spelling."""
+    record = json.loads((run / "run.json").read_text())
+    write_json(run / "run.json", record | {"tokenized": {"longest_target": 4, "spelling": SPELLED}})
+    return run
+
+
+def asked_and_written(model: TextToSql, question: str, written: str) -> tuple[str, str]:
+    """The prompt that the model is given for a question, and what is made of what it writes."""
+    prompts: list[str] = []
+
+    def generate(input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        prompts.extend(model.tokenizer.batch_decode(input_ids, skip_special_tokens=True))
+        return torch.tensor(model.tokenizer([written])["input_ids"])
+
+    model.model.generate = generate  # type: ignore[assignment]
+    return model.predict([question])[0].sql, prompts[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["data.prompt=none"], ("AGE < 5", "age @l 5?")),
+        (["data.prompt=none", "data.lossless=false"], ("AGE @l 5", "age < 5?")),
+        (["data=jsonl", "data.path=gone", "data.prompt=none"], ("AGE < 5", "age @l 5?")),
+    ],
+)
+def test_a_question_is_spelled_as_the_run_was_trained_and_what_is_written_is_read_back(
+    spelled: Path, typed: list[str], expected: tuple[str, str]
+) -> None:
+    model = TextToSql.from_run(spelled, *QUICK, *typed)
+    assert asked_and_written(model, "age < 5?", "AGE @l 5") == expected
+
+
+def test_without_a_run_it_is_spelled_as_an_evaluation_of_rows_in_ascii_spells(
+    run: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "t5"
+    tiny_t5().save_pretrained(base)
+    tokenizer = t5_tokenizer(base)
+    options = [*QUICK, f"model.checkpoint={base}", "data.prompt=none"]
+    model = TextToSql.from_adapter(run / "adapter", *options)
+    assert model.spelling == needed_spelling(tokenizer, ["SELECT A FROM B WHERE C < 5"])
+    assert asked_and_written(model, "age < 5?", "AGE @l 5") == ("AGE < 5", "age @l 5?")
+    unspelled = TextToSql.from_adapter(run / "adapter", *options, "data.lossless=false")
+    assert asked_and_written(unspelled, "age > 5?", "AGE @l 5")[0] == "AGE @l 5"
+
+
+def test_a_batch_is_encoded_once_and_the_device_is_prepared_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TextToSql.from_run(run, *QUICK)
+    tokenizer, encoded = model.tokenizer, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        encoded.append(arguments)
+        return tokenizer(*arguments, **options)
+
+    monkeypatch.setattr(model, "tokenizer", counted)
+    for module in (hardware, text_to_sql):
+        monkeypatch.setattr(module, "prepare_device", None)
+    assert len(model.predict(QUESTIONS)) == len(QUESTIONS)
+    assert len(encoded) == 1
 
 
 def test_it_may_be_loaded_in_one_thread_and_asked_in_others(run: Path) -> None:

@@ -121,7 +121,7 @@ class PairsModule(LightningDataModule):
             )
         ]
         if before:
-            stages.insert(0, order(rows=mixture.rows, first=own, batches=before, start=min(start, before)))
+            stages.insert(0, order(rows=mixture.rows, first=own, batches=before, start=start))
         return _loader(self.data.train, StagedOrder(stages), self.pad_id)
 
     def val_dataloader(self) -> list[DataLoader]:

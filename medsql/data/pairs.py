@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medsql.errors import UserError
 
@@ -61,3 +61,13 @@ class Prediction(NamedTuple):
     choice: Choice | None = None
     written: str | None = None
     repairs: tuple[Repair, ...] = ()
+
+    def guidance(self) -> dict[str, Any]:
+        """How its beam was chosen and what was repaired, ready for JSON; nothing where neither was to be."""
+        row: dict[str, Any] = {}
+        if self.choice is not None:
+            beam, _, verdicts = self.choice
+            row |= {"beam": beam, "beams_tried": len(verdicts), "beam_verdicts": verdicts}
+        if self.written is not None:
+            row |= {"written": self.written, "repairs": [each._asdict() for each in self.repairs]}
+        return row

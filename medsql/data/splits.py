@@ -61,9 +61,10 @@ def load_splits(settings: DataSettings) -> Splits:
         log.warning("%s: %d exact duplicates %s", name, duplicates[name], fate)
     splits, how = (_report_splits if settings.split == "report" else _source_splits)(source, settings)
     final, limits = _first_rows(splits, settings)
+    own_training = final["train"]
     held_out = [pair for name, pairs in splits.items() if name != "train" for pair in pairs]
-    further = further_rows(final["train"], held_out, settings)
-    final["train"] = [*final["train"], *further.rows]
+    further = further_rows(own_training, held_out, settings)
+    final["train"] = [*own_training, *further.rows]
     record = {
         "source": settings.source,
         "path": settings.path,
@@ -77,6 +78,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "rows": {name: len(pairs) for name, pairs in final.items()},
         "overlaps": _overlaps(final),
         "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
+        "own_training_sha256": pairs_digest(own_training),
     }
     log.info("data: %s", ", ".join(f"{len(pairs)} {name} rows" for name, pairs in final.items()))
     return Splits(**final, record=record, further=len(further.rows), hospital=further.hospital)

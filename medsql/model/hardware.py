@@ -24,10 +24,9 @@ def prepare_device(hardware: TrainerSettings) -> torch.device:
     return torch.device("cpu") if hardware.accelerator == "cpu" or found is None else found
 
 
-def autocast(hardware: TrainerSettings) -> torch.autocast:
-    """The precision of training, for generation outside of it."""
-    kind = prepare_device(hardware).type
-    return torch.autocast(kind, torch.bfloat16, enabled=precision(hardware) == "bf16-mixed")
+def autocast(hardware: TrainerSettings, device: torch.device) -> torch.autocast:
+    """The precision of training, for generation outside of it on the device of `prepare_device`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(hardware) == "bf16-mixed")
 
 
 def precision(hardware: TrainerSettings) -> Literal["bf16-mixed", "32-true"]:

@@ -80,16 +80,30 @@ def rows_changed(run: str, data: dict[str, Any]) -> bool:
     """
     trained = finished_run(run)[1]["data"]
     same_source = all(trained[key] == data[key] for key in ("source", "path", "split"))
-    changed = same_source and trained["sha256"]["train"] != data["sha256"]["train"]
+    changed = same_source and _differ(trained, data)
     if changed:
-        log.warning("the training rows are not those of %s: what is scored may have been trained on", run)
+        log.warning("the rows are not those of %s: what is scored may have been trained on", run)
     return changed
+
+
+def _differ(trained: dict[str, Any], data: dict[str, Any]) -> bool:
+    """Whether the source's own training rows differ, whatever was added to them.
+
+    A record from before these had a digest of their own has one of all training rows. Where some were added,
+    that says nothing, and the held-out rows must tell, which are cut from the same source.
+    """
+    if "own_training_sha256" in trained:
+        return bool(trained["own_training_sha256"] != data["own_training_sha256"])
+    before, now = trained["sha256"], data["sha256"] | {"train": data["own_training_sha256"]}
+    told_by = ("validation", "test") if trained.get("further") else ("train",)
+    return any(before[name] != now[name] for name in told_by)
 
 
 def of_run(settings: Asking, explicit: set[str]) -> Asking:
     """The settings completed by what the named run was trained with, except what was typed (`explicit`).
 
-    Raises `SettingsError` where no such run is finished, or where a model was typed too.
+    Raises `SettingsError` where no such run is finished, where a model was typed too, or a spelling is asked
+    for that the run has not.
     """
     assert settings.run is not None
     own = sorted(key for key in explicit if key.split(".")[0] in ("model", "adapter"))
@@ -112,6 +126,8 @@ def of_run(settings: Asking, explicit: set[str]) -> Asking:
 def _data(settings: Asking, explicit: set[str], trained: dict[str, Any]) -> DataSettings:
     """The run's data; or, where `data=` was typed, that, prompted as the run was."""
     recorded = {"lossless": False} | trained["data"]  # as it was before that was a setting
+    if "data.lossless" in explicit and settings.data.lossless and not recorded["lossless"]:
+        raise SettingsError(f"data.lossless=true contradicts run={settings.run}, which was trained without")
     taken = {key: recorded[key] for key in OF_THE_ADAPTER} if "data" in explicit else recorded
     kept = {
         key: value for key, value in taken.items() if f"data.{key}" not in explicit and key != "cache_dir"

@@ -83,7 +83,7 @@ def identity(settings: Any) -> Identity:
     left_out |= OF_REPAIR if "decode.repair" in left_out else set()
     kept = {key: value for key, value in kept.items() if key not in left_out}
     for key in FILES:
-        if kept.get(key):
+        if kept.get(key) and (key, kept[key]) != ("decode.values", "train"):  # a word, and no path
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}
 

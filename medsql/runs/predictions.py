@@ -61,7 +61,7 @@ def write_predictions(
             **asdict(pair),
             "prediction": prediction.sql,
             "truncated": prediction.truncated,
-            **_guidance(prediction),
+            **prediction.guidance(),
             "verdict": verdict(prediction.sql),
             **scores,
             "patterns": error_patterns(prediction.sql, pair.sql, prediction.truncated),
@@ -84,17 +84,6 @@ def write_predictions(
     write_json_lines(folder / ERRORS, wrong)
     write_json(folder / METRICS, metrics)
     return metrics
-
-
-def _guidance(prediction: Prediction) -> dict[str, Any]:
-    """What a row says of how its beam was chosen and what was repaired; nothing where neither was to be."""
-    row: dict[str, Any] = {}
-    if prediction.choice is not None:
-        beam, _, verdicts = prediction.choice
-        row |= {"beam": beam, "beams_tried": len(verdicts), "beam_verdicts": verdicts}
-    if prediction.written is not None:
-        row |= {"written": prediction.written, "repairs": [each._asdict() for each in prediction.repairs]}
-    return row
 
 
 def _guidance_of_all(predictions: Sequence[Prediction]) -> dict[str, Any]:

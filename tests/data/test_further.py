@@ -104,6 +104,16 @@ def test_a_key_that_a_held_out_row_has_too_joins_nothing(settings, templates, tm
     assert splits.record["further"]["templates"]["missed"] == {"no_template": 0, "held_out": 1}
 
 
+def test_a_held_out_row_beyond_test_rows_keeps_its_key_to_itself_too(settings, templates, tmp_path):
+    plain = load_splits(settings)
+    beyond, trained = numbers(plain.test[1:])[0], numbers(plain.train)[0]
+    rows = [row(number, key=f"key {trained if number == beyond else number}") for number in range(10)]
+    write(tmp_path / "natural" / "train.json", rows)
+    splits = load_splits(replace(settings, **templates, test_rows=1))
+    assert beyond not in numbers(splits.test) and trained in numbers(splits.train[:6])
+    assert trained not in numbers(splits.train[6:])
+
+
 def test_what_has_no_template_and_what_cannot_be_used_is_counted(settings, templates, tmp_path, caplog):
     (tmp_path / "templates" / "dev.json").unlink()
     write(tmp_path / "templates" / "train.json", [template(5), template(6, key=""), {"key": "key 7"}])

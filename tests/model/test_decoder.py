@@ -30,10 +30,10 @@ def loaded(decode: DecodeSettings, splits: Splits) -> tuple[Decoder, dict[str, A
     return load_decoder(decode, tiny_tokenizer(), 40, Spelling(), splits.own_training)
 
 
-def splits_of(tmp_path: Path, held_out: str) -> Splits:
+def splits_of(tmp_path: Path, held_out: str, trained: str = "Ventricular Fluid") -> Splits:
     """Training rows that know one fluid, and other rows that know another."""
     where = 'SELECT LAB."LABEL" FROM LAB WHERE LAB."FLUID" = "{}"'
-    for name, fluid in (("train", "Ventricular Fluid"), ("validation", held_out), ("test", held_out)):
+    for name, fluid in (("train", trained), ("validation", held_out), ("test", held_out)):
         row = {"question": f"which tests of {fluid}?", "sql": where.format(fluid)}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     settings = DataSettings(source="jsonl", split="source", prompt="question", path=str(tmp_path))
@@ -66,6 +66,14 @@ def test_values_invented_for_further_training_rows_are_not_known(tmp_path: Path)
     augmented = replace(splits, train=[*splits.train, invented], further=1)
     assert repaired_fluid(REPAIRED, augmented, "zorble") == "zorble"
     assert repaired_fluid(REPAIRED, augmented, "ventricular fluid") == "Ventricular Fluid"
+
+
+def test_the_next_job_of_a_process_does_not_know_the_training_rows_of_the_one_before(tmp_path: Path) -> None:
+    """As where the rows that one fold trains on are tested in the next."""
+    one, other = (splits_of(tmp_path, held_out="Ink", trained=fluid) for fluid in ("Zorble", "Quux"))
+    assert repaired_fluid(REPAIRED, one, "zorble") == "Zorble"
+    assert repaired_fluid(REPAIRED, other, "zorble") == "zorble"
+    assert repaired_fluid(REPAIRED, other, "quux") == "Quux"
 
 
 def test_which_sources_are_known_is_a_setting_and_recorded(tmp_path: Path) -> None:

@@ -238,6 +238,14 @@ def test_a_file_with_other_content_makes_another_run(settings, tmp_path, key, be
     assert [line.split(":")[0] for line in difference(first, of("b", "two"))] == [key]
 
 
+def test_the_values_of_training_rows_are_no_file_of_that_name(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = identity(settings("train", "decode=constrained", "decode.values=train"))
+    (tmp_path / "train").mkdir()
+    assert identity(settings("train", "decode=constrained", "decode.values=train")) == before
+    assert before["decode.values"] == "train"
+
+
 def test_data_counts_by_its_content_and_not_by_its_path(settings, tmp_path):
     def of(name, text):
         file = tmp_path / name

@@ -1,0 +1,76 @@
+"""What a named run brings along, also one from before there were the settings of today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsql.config import DataSettings, SettingsError
+from medsql.data.splits import load_splits
+from medsql.files import write_json
+from medsql.runs.collect import of_run, rows_changed
+
+DATA = DataSettings("synthetic", "source", "question", pairs=20)
+
+
+@pytest.fixture
+def write(tmp_path: Path, settings: Callable[..., Any]) -> Callable[..., str]:
+    """A finished run: `write(data={…}, lossless=False)`, the record of its rows and its data settings."""
+
+    def write_run(data: dict[str, Any] | None = None, **changed: Any) -> str:
+        trained = asdict(settings("train"))
+        trained["data"] = {name: value for name, value in (trained["data"] | changed).items() if value != ()}
+        record = {"kind": "train", "state": "finished", "settings": trained, "saved": "adapter"}
+        write_json(tmp_path / "run.json", record | {"model": {"checkpoint": "base"}, "data": data})
+        return str(tmp_path)
+
+    return write_run
+
+
+WITHOUT = ()
+"""Of a setting that there was not yet."""
+
+
+@pytest.mark.parametrize(("recorded", "used"), [(WITHOUT, False), (False, False), (True, True)])
+@pytest.mark.parametrize("door", ["evaluate", "predict"])
+def test_other_data_are_spelled_as_the_runs_own_were(
+    settings: Callable[..., Any], write: Callable[..., str], door: str, recorded: Any, used: bool
+) -> None:
+    run = write(lossless=recorded)
+    asked = settings(door, "data=jsonl", "data.path=x", f"run={run}")
+    assert asked.data.lossless, "as nobody typed"
+    completed = of_run(asked, {"data", "data.path", "run"})
+    assert (completed.data.lossless, completed.data.path) == (used, "x")
+
+
+@pytest.mark.parametrize("door", ["evaluate", "predict"])
+def test_a_spelling_is_left_out_where_that_is_typed_and_refused_where_there_is_none(
+    settings: Callable[..., Any], write: Callable[..., str], door: str
+) -> None:
+    run = write(lossless=True)
+    without = settings(door, "data.lossless=false", f"run={run}")
+    assert not of_run(without, {"data.lossless", "run"}).data.lossless
+    write(lossless=False)
+    typed = settings(door, "data.lossless=true", f"run={run}")
+    with pytest.raises(SettingsError, match=r"data\.lossless=true contradicts run=.*, which was trained wi"):
+        of_run(typed, {"data.lossless", "run"})
+
+
+OF_OLD = ("own_training_sha256",)
+
+
+@pytest.mark.parametrize("augment", [0, 2])
+@pytest.mark.parametrize("unrecorded", [(), OF_OLD])
+def test_rows_have_changed_where_the_sources_own_have(
+    write: Callable[..., str], caplog: pytest.LogCaptureFixture, augment: float, unrecorded: tuple[str, ...]
+) -> None:
+    record = load_splits(replace(DATA, augment=augment)).record
+    run = write(data={key: value for key, value in record.items() if key not in unrecorded})
+    assert not rows_changed(run, load_splits(DATA).record)
+    assert "may have been trained on" not in caplog.text
+    assert rows_changed(run, load_splits(replace(DATA, seed=7)).record)
+    assert "may have been trained on" in caplog.text
