@@ -264,8 +264,8 @@ class DecodeSettings:
     compared with, or `train`, those of the training rows.
 
     `guided` takes the first beam that runs on the schema. `repair` mends what is taken: columns by other
-    names, and literals that stand for one of the column's known values, each word at least
-    `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training rows' SQL
+    names, and literals that stand for one of the column's known values, each word with one typo at most and
+    at least `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training rows' SQL
     (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite file in
     MIMICSQL's tables: beams that find something there come first, and its values are known, too.
     """
