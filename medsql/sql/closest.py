@@ -57,8 +57,8 @@ class KnownValues:
         First of all it is the one that differs in its capitals, then the one of the same words in any order,
         abbreviations written out and punctuation aside, and then the most similar of those that agree word by
         word. Words agree where they are equal, where one abbreviates the other, and where one is the other
-        with a typo and at least `threshold` (0 to 100) like it by rapidfuzz's `ratio`. Numbers and other short
-        words that tell values apart must be equal, and in the same order.
+        with a typo and at least `threshold` (0 to 100) like it by rapidfuzz's `ratio`. Numbers and other
+        short words that tell values apart must be equal, and in the same order.
         """
         words = _words(literal, self._abbreviations)
         found = self.in_other_case(literal)
@@ -83,7 +83,7 @@ class KnownValues:
         return Match(best[0], "spelling") if len(best) == 1 else None
 
     def _similarities(self, words: Words, others: Words) -> list[float]:
-        """How alike each two words are, 0 to 100; nothing where there are more of the one than of the other."""
+        """How alike each two words are, 0 to 100; none where there are more of the one than the other."""
         return [self._similarity(*pair) for pair in zip(words, others)] if len(words) == len(others) else []
 
     def _similarity(self, word: str, other: str) -> float:
