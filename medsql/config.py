@@ -269,10 +269,11 @@ class DecodeSettings:
     compared with, or `train`, those of the training rows.
 
     `guided` takes the first beam that runs on the schema. `repair` mends what is taken: columns by other
-    names, and literals that stand for one of the column's known values, each word at least
-    `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training rows' SQL
-    (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite file in
-    MIMICSQL's tables: beams that find something there come first, and its values are known, too.
+    names, and literals that stand for one of the column's known values, each word with one typo at most and
+    at least `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training
+    rows' SQL (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite
+    file in MIMICSQL's tables: beams that find something there come first, and its values are known, too.
+    Both judge by MIMICSQL's tables, and so contradict `schema`.
     """
 
     num_beams: int
@@ -294,6 +295,12 @@ class DecodeSettings:
             _check(
                 self.constrained or getattr(self, key) is None,
                 f"decode.{key}={getattr(self, key)} contradicts decode.constrained=false",
+            )
+        for key in ("guided", "repair"):
+            _check(
+                self.schema is None or not getattr(self, key),
+                f"decode.schema={self.schema} contradicts decode.{key}=true, "
+                "which judges by MIMICSQL's tables",
             )
         for key in ("num_beams", "batch_size", "max_new_tokens"):
             _check_range(f"decode.{key}", getattr(self, key), 1)
@@ -517,6 +524,11 @@ class EvaluateSettings:
             self.split != "train" or not self.decode.repair or "train" not in self.decode.known_values,
             "split=train contradicts decode.repair=true: values known from training rows would be those of "
             "gold queries; add decode.known_values=[lists]",
+        )
+        _check(
+            self.split != "train" or self.decode.values != "train",
+            "split=train contradicts decode.values=train: the only literals would be those of gold queries; "
+            "name a file",
         )
         _check_range("rows", self.rows, 1)
         _check_range("show", self.show, 0)

@@ -227,6 +227,16 @@ def test_values_of_the_rows_that_are_scored_cannot_be_known(settings):
     with pytest.raises(SettingsError, match=r"split=train contradicts decode\.repair"):
         settings("evaluate", "decode=repaired", "split=train")
     assert settings("evaluate", "decode=repaired", "split=train", "decode.known_values=[lists]")
+    listed = ("decode=constrained", "decode.values=train")
+    with pytest.raises(SettingsError, match=r"split=train contradicts decode\.values=train"):
+        settings("evaluate", *listed, "split=train")
+    assert settings("evaluate", *listed, "split=validation")
+
+
+@pytest.mark.parametrize("key", ["guided", "repair"])
+def test_another_schema_contradicts_what_judges_by_mimicsqls(settings, key):
+    with pytest.raises(SettingsError, match=rf"decode\.schema=s\.sql contradicts decode\.{key}=true"):
+        settings("evaluate", f"decode.{key}=true", "decode.constrained=true", "decode.schema=s.sql")
 
 
 def test_answering_does_without_the_rows_that_its_model_was_trained_on(settings, tmp_path):

@@ -268,8 +268,10 @@ def test_a_batch_is_encoded_once_and_the_device_is_prepared_once(
     assert len(encoded) == 1
 
 
-def test_it_may_be_loaded_in_one_thread_and_asked_in_others(run: Path) -> None:
-    model = TextToSql.from_run(run, *QUICK, "database=hospital")
+@pytest.mark.parametrize("decode", ["beam", "guided", "repaired", "constrained"])
+def test_it_may_be_loaded_in_one_thread_and_asked_in_others(run: Path, decode: str) -> None:
+    room = "decode.max_new_tokens=" + ("80" if decode == "constrained" else "6")
+    model = TextToSql.from_run(run, *QUICK, f"decode={decode}", room, "database=hospital")
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.extend(sql(model)))
     thread.start()

@@ -15,6 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -28,9 +29,10 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from medsql.config import DecodeSettings, SettingsError
 from medsql.data.pairs import Pair
-from medsql.data.spelling import Spelling
+from medsql.data.spelling import Spelling, decoded
 from medsql.sql.grammar import LONGEST_LITERAL, Grammar, Node
-from medsql.sql.known_values import LITERAL, Values, read_values, text_columns, values_in_queries
+from medsql.sql.known_values import LITERAL, read_values, text_columns, values_in_queries
+from medsql.sql.parts import Column
 from medsql.sql.schema import MIMICSQL, Schema
 from medsql.sql.schema_file import read_schema
 
@@ -58,7 +60,8 @@ class Constraint:
     """A grammar in a tokenizer's pieces.
 
     Takes SentencePiece vocabularies (T5) and byte-level ones (CodeT5). `record` is what a run's record shall
-    say of it besides the engine. Raises `SettingsError` where the engine does not take the grammar.
+    say of it besides the engine. Several threads may decode at once. Raises `SettingsError` where the engine
+    does not take the grammar, or the tokenizer is of another kind (ByT5's).
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Constraint:
         self._quoting = np.array([b'"' in piece for piece in self._pieces])
         self._engine = llguidance.LLMatcher(_engine_tokenizer(tokenizer, self._pieces), grammar.rules())
         self._check_engine()
+        self._lock = Lock()  # of the engine, which is at one place at a time
         self._kept: dict[Place, Tensor] = {}
         self._spelled: dict[bytes, int] = {b"": 0}
         for name in ("_edges", "_in_bytes", "_to_end", "_ending"):  # caches of this object's own
@@ -111,11 +115,16 @@ class Constraint:
         place = frozenset(
             (node, min(part, self._longest) if isinstance(part, int) else part) for node, part in place
         )
-        if place not in self._kept:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            self._kept[place] = torch.from_numpy(self._needed(place, tokens))
-        return self._kept[place]
+        with self._lock:
+            if place not in self._kept:
+                if len(self._kept) >= MOST_KEPT:
+                    self._kept.clear()
+                self._kept[place] = torch.from_numpy(self._needed(place, tokens))
+            return self._kept[place]
+
+    def can_write(self, text: str) -> bool:
+        """Whether there are pieces that spell a text."""
+        return self._fewest(text.encode()) < NEVER - 1
 
     def _allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """Which pieces the engine lets follow."""
@@ -141,7 +150,6 @@ class Constraint:
             allowed = allowed & ~going_on
         for token in np.flatnonzero(allowed):
             needed[token] = 0 if token == self._eos else self._distance(self.advance(place, int(token)))
-        needed[self._eos] = 0 if allowed[self._eos] else NEVER
         return needed
 
     # ---- places in the grammar --------------------------------------------------------------
@@ -223,15 +231,22 @@ class Constraint:
         return self._spelled[text]
 
 
-def _allowed_values(source: str | None, schema: Schema, training: Sequence[Pair]) -> dict[str, list[str]]:
-    """The only values that columns may be compared with, by TABLE.COLUMN."""
-    known: Values = {}
-    if source == "train":
-        known, _ = values_in_queries((pair.sql for pair in training), text_columns(schema))
-    elif source is not None:
-        known = read_values(Path(source), schema)
-    writable = {".".join(column): list(filter(LITERAL.fullmatch, texts)) for column, texts in known.items()}
-    return {column: texts for column, texts in writable.items() if texts}
+def _allowed_values(
+    source: str | None, schema: Schema, training: Sequence[Pair]
+) -> tuple[dict[str, list[str]], dict[str, int]]:
+    """The only values that columns may be compared with, by TABLE.COLUMN, and what was left out of them."""
+    if source is None:
+        return {}, {}
+    if source != "train":
+        return {".".join(column): [*texts] for column, texts in read_values(Path(source), schema).items()}, {}
+    columns = {Column(*map(str.upper, column)): column for column in text_columns(schema)}
+    known, unread = values_in_queries((pair.sql for pair in training), columns)
+    literals = {
+        ".".join(columns[column]): list(filter(LITERAL.fullmatch, texts)) for column, texts in known.items()
+    }
+    no_literals = sum(map(len, known.values())) - sum(map(len, literals.values()))
+    left_out = {"unread_training_queries": unread, "values_that_are_no_literals": no_literals}
+    return {column: texts for column, texts in literals.items() if texts}, left_out
 
 
 def load_constraint(
@@ -249,10 +264,16 @@ def load_constraint(
     if not decode.constrained:
         return None
     schema = MIMICSQL if decode.schema is None else read_schema(Path(decode.schema))
-    values = _allowed_values(decode.values, schema, training)
+    values, left_out = _allowed_values(decode.values, schema, training)
     free = [f"{t}.{c}" for t, names in schema.tables.items() for c in names if f"{t}.{c}" not in values]
     record = {"values": {column: len(listed) for column, listed in values.items()}, "any_value": free}
     constraint = Constraint(Grammar(schema, values, spelling.spell), tokenizer, record)
+    texts = [text for listed in values.values() for text in listed]
+    left_out["values_the_vocabulary_lacks"] = sum(not constraint.can_write(spelling.spell(t)) for t in texts)
+    constraint.record |= left_out
+    for what, count in left_out.items():
+        if count:
+            log.warning("constrained decoding leaves out %d %s", count, what.replace("_", " "))
     log.info("constrained decoding: %d columns with listed values, %d with any", len(values), len(free))
     if constraint.shortest > max_new_tokens:
         raise SettingsError(
@@ -310,7 +331,11 @@ class _Processor(LogitsProcessor):
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
-    """What each token writes; nothing, for special ones."""
+    """What each token writes; nothing, for special ones and for those that are decoded to something else."""
+    if not tokenizer.is_fast:
+        raise SettingsError(
+            f"decode.constrained=true: {type(tokenizer).__name__} has no vocabulary that the grammar can use"
+        )
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     decoder = json.dumps(json.loads(tokenizer.backend_tokenizer.to_str())["decoder"])
     if '"ByteLevel"' in decoder:
@@ -322,7 +347,21 @@ def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:
         pieces[number] = token.content.encode()
     for number in tokenizer.all_special_ids:
         pieces[number] = b""
-    return pieces
+    return [
+        piece if text is None or text.encode() == piece else b""
+        for piece, text in zip(pieces, _texts_behind_another(tokenizer), strict=True)
+    ]
+
+
+def _texts_behind_another(tokenizer: PreTrainedTokenizerBase) -> list[str | None]:
+    """What each token is decoded to behind another one; None for half a character.
+
+    A first one would lose its blank.
+    """
+    first = tokenizer("a", add_special_tokens=False)["input_ids"]
+    (before,) = decoded(tokenizer, [first])
+    texts = decoded(tokenizer, [[*first, number] for number in range(len(tokenizer))])
+    return [None if "\ufffd" in text else text.removeprefix(before) for text in texts]
 
 
 def _engine_tokenizer(tokenizer: PreTrainedTokenizerBase, pieces: list[bytes]) -> llguidance.LLTokenizer:

@@ -8,6 +8,7 @@ runs on MIMICSQL's schema, never that it finds anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,34 +38,41 @@ class Choice(NamedTuple):
 class Chooser:
     """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
 
-    `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring.
+    `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
+    ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
     Raises `UserError` where there is no such database.
     """
 
     def __init__(self, database: str | Path | None = None) -> None:
-        self._schema = Sandbox.empty()
-        self._database = None if database is None else Sandbox(database, limits=LIMITS)
+        self._path = database
+        with self._open_database():  # a mistake is answered at once
+            pass
 
     def __call__(self, beams: Sequence[str]) -> Choice:
         """The choice among one row's beams, best first, at least one; where none runs, the first is taken."""
         verdicts: list[str] = []
         running: list[int] = []
-        for beam, sql in enumerate(beams):
-            verdict = self._schema.run(sql).verdict
-            if verdict == "ok":
-                running.append(beam)
-                verdict = self._on_database(sql)
-            verdicts.append(verdict)
-            if verdict == "ok":
-                return Choice(beam, True, tuple(verdicts))
+        with closing(Sandbox.empty()) as schema, self._open_database() as database:
+            for beam, sql in enumerate(beams):
+                verdict = schema.run(sql).verdict
+                if verdict == "ok":
+                    running.append(beam)
+                    verdict = _on_database(sql, database)
+                verdicts.append(verdict)
+                if verdict == "ok":
+                    return Choice(beam, True, tuple(verdicts))
         return Choice(running[0] if running else 0, bool(running), tuple(verdicts))
 
-    def _on_database(self, sql: str) -> str:
-        if self._database is None:
-            return "ok"
-        result = self._database.run(sql)
-        if result.verdict == "too many rows":  # for the sandbox to hand out, but rows they are
-            return "ok"
-        query = parse_query(sql)
-        found = not result.ok or result.finds_something(query is not None and counts(query))
-        return result.verdict if found else EMPTY
+    def _open_database(self) -> AbstractContextManager[Sandbox | None]:
+        return nullcontext() if self._path is None else closing(Sandbox(self._path, limits=LIMITS))
+
+
+def _on_database(sql: str, database: Sandbox | None) -> str:
+    if database is None:
+        return "ok"
+    result = database.run(sql)
+    if result.verdict == "too many rows":  # for the sandbox to hand out, but rows they are
+        return "ok"
+    query = parse_query(sql)
+    found = not result.ok or result.finds_something(query is not None and counts(query))
+    return result.verdict if found else EMPTY

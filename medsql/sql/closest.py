@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from typing import NamedTuple
 
 from rapidfuzz import fuzz, process
+from rapidfuzz.distance import OSA
 
 Abbreviations = Mapping[str, str]
 """An abbreviation in lower case → what it is short for, one word or several."""
@@ -31,12 +32,16 @@ class Match(NamedTuple):
 class KnownValues:
     """The values that are known of one column, indexed when first asked for a close one.
 
-    Of values that differ in their capitals alone, only the first is ever chosen.
+    Of values that differ in their capitals alone, only the first is ever chosen. `words` are right as they
+    are, and so never a misspelling of another.
     """
 
-    def __init__(self, values: Iterable[str], abbreviations: Abbreviations) -> None:
+    def __init__(
+        self, values: Iterable[str], abbreviations: Abbreviations, words: Set[str] = frozenset()
+    ) -> None:
         self._values = dict.fromkeys(values)
         self._abbreviations = abbreviations
+        self._words = words
 
     def __contains__(self, value: str) -> bool:
         return value in self._values
@@ -51,8 +56,9 @@ class KnownValues:
 
         First of all it is the one that differs in its capitals, then the one of the same words in any order,
         abbreviations written out and punctuation aside, and then the most similar of those that agree word by
-        word. Words agree where they are equal, where one abbreviates the other, and from `threshold` on of
-        rapidfuzz's `ratio` (0 to 100). Numbers and other short words that tell values apart must be equal.
+        word. Words agree where they are equal, where one abbreviates the other, and where one is the other
+        with a typo and at least `threshold` (0 to 100) like it by rapidfuzz's `ratio`. Numbers and other
+        short words that tell values apart must be equal, and in the same order.
         """
         words = _words(literal, self._abbreviations)
         found = self.in_other_case(literal)
@@ -61,7 +67,7 @@ class KnownValues:
         return self._same_words(words) or self._word_by_word(words, threshold)
 
     def _same_words(self, words: Words) -> Match | None:
-        values = self._by_words.get(tuple(sorted(words)), [])
+        values = self._by_words.get(_in_any_order(words), [])
         return Match(values[0], "wording") if len(values) == 1 else None
 
     def _word_by_word(self, words: Words, threshold: float) -> Match | None:
@@ -71,10 +77,25 @@ class KnownValues:
             " ".join(words), self._texts, scorer=fuzz.ratio, score_cutoff=threshold, limit=None
         )
         candidates = {value for _, _, value in similar} | set(self._by_initials.get(_initials(words), []))
-        scores = {value: _similarities(words, self._written_out[value]) for value in candidates}
+        scores = {value: self._similarities(words, self._written_out[value]) for value in candidates}
         agreeing = {value: sum(each) for value, each in scores.items() if each and min(each) >= threshold}
         best = [value for value, score in agreeing.items() if score == max(agreeing.values())]
         return Match(best[0], "spelling") if len(best) == 1 else None
+
+    def _similarities(self, words: Words, others: Words) -> list[float]:
+        """How alike each two words are, 0 to 100; none where there are more of the one than the other."""
+        return [self._similarity(*pair) for pair in zip(words, others)] if len(words) == len(others) else []
+
+    def _similarity(self, word: str, other: str) -> float:
+        """`word` is the literal's, `other` a known value's."""
+        if word == other:
+            return 100.0
+        if _EXACT.fullmatch(word) or _EXACT.fullmatch(other):
+            return 0.0
+        if _abbreviates(*sorted((word, other), key=len)):
+            return 99.0
+        misspelt = word not in self._words and _is_typo(word, other)
+        return fuzz.ratio(word, other) if misspelt else 0.0
 
     @cached_property
     def _by_letters(self) -> dict[str, str]:
@@ -89,10 +110,10 @@ class KnownValues:
         return {value: " ".join(words) for value, words in self._written_out.items()}
 
     @cached_property
-    def _by_words(self) -> dict[Words, list[str]]:
+    def _by_words(self) -> dict[tuple[Words, Words], list[str]]:
         groups = defaultdict(list)
         for value, words in self._written_out.items():
-            groups[tuple(sorted(words))].append(value)
+            groups[_in_any_order(words)].append(value)
         return dict(groups)
 
     @cached_property
@@ -101,6 +122,11 @@ class KnownValues:
         for value, words in self._written_out.items():
             groups[_initials(words)].append(value)
         return dict(groups)
+
+
+def words_of(values: Iterable[str], abbreviations: Abbreviations) -> set[str]:
+    """All words of values, in lower case and written out."""
+    return {word for value in values for word in _words(value, abbreviations)}
 
 
 def _letters(text: str) -> str:
@@ -116,30 +142,33 @@ def _words(text: str, abbreviations: Abbreviations) -> Words:
     return tuple(words)
 
 
+def _in_any_order(words: Words) -> tuple[Words, Words]:
+    """The same for the same words in any order; but 30/70 is not 70/30: those that have to be exact stay."""
+    return tuple(sorted(words)), tuple(filter(_EXACT.fullmatch, words))
+
+
 def _initials(words: Words) -> str:
     return "".join(word[0] for word in words)
 
 
-def _similarities(words: Words, others: Words) -> list[float]:
-    """How alike each two words are, 0 to 100; nothing where there are more of the one than of the other."""
-    return [_similarity(*pair) for pair in zip(words, others)] if len(words) == len(others) else []
+def _is_typo(word: str, other: str) -> bool:
+    """Whether one letter is wrong, missing, too many, or has changed places; but not the a- of atypical.
 
-
-def _similarity(word: str, other: str) -> float:
-    if word == other:
-        return 100.0
-    if _EXACT.fullmatch(word) or _EXACT.fullmatch(other):
-        return 0.0
-    return 99.0 if _abbreviates(*sorted((word, other), key=len)) else fuzz.ratio(word, other)
+    More than that is as a rule another word, however similar: hyper- and hypotension, specified and
+    unspecified, prednisone and prednisolone.
+    """
+    negated = word in (f"a{other}", other.removeprefix("a"))
+    return not negated and OSA.distance(word, other, score_cutoff=1) <= 1
 
 
 def _abbreviates(short: str, long: str) -> bool:
     """Whether a word was cut short (`malig`) or lost letters behind its first two (`infrct`).
 
     It keeps at least three, two fifths where it was cut and half where it lost some: with fewer, almost any
-    word abbreviates another.
+    word abbreviates another. With more than seven tenths nothing is saved: prednisone is not short for
+    prednisolone.
     """
-    if len(short) < 3:
+    if len(short) < 3 or len(short) > 0.7 * len(long):
         return False
     if long.startswith(short):
         return len(short) >= 0.4 * len(long)

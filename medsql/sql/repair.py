@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from rapidfuzz import fuzz, process
 from sqlglot import exp
 
-from medsql.sql.closest import Abbreviations, KnownValues
+from medsql.sql.closest import Abbreviations, KnownValues, words_of
 from medsql.sql.known_values import WORDS, Values
 from medsql.sql.parsing import COMPARISONS, Node, compared_with, is_quoted_word, parse_as_written
 from medsql.sql.parts import Column
@@ -53,7 +54,9 @@ class Repairer:
     """
 
     def __init__(self, values: Values, abbreviations: Abbreviations, threshold: float) -> None:
-        self._values = {column: KnownValues(texts, abbreviations) for column, texts in values.items()}
+        # Right in one column, it is no misspelling in another: injections, and the infections of diagnoses.
+        words = words_of(chain.from_iterable(values.values()), abbreviations)
+        self._values = {column: KnownValues(texts, abbreviations, words) for column, texts in values.items()}
         self._threshold = threshold
 
     def repair(self, sql: str) -> tuple[str, tuple[Repair, ...]]:

@@ -10,7 +10,7 @@ from sqlglot import exp, parse
 from sqlglot.errors import SqlglotError
 
 from medsql.errors import UserError
-from medsql.sql.parsing import Node
+from medsql.sql.parsing import Node, parse_query
 from medsql.sql.schema import Schema
 
 
@@ -19,6 +19,7 @@ def read_schema(path: Path) -> Schema:
 
     Columns that refer to the same column may be joined with it and with each other. Raises `UserError` where
     the file cannot be read, holds no table, or has a foreign key or a name that the dialect cannot write.
+    Foreign keys may write names in other capitals, as in SQLite.
     """
     try:
         statements = parse(path.read_text("utf-8"), read="sqlite")
@@ -30,14 +31,16 @@ def read_schema(path: Path) -> Schema:
     tables = {_name(create.find(exp.Table), path): _columns(create, path) for create in creates}
     if not tables or not all(tables.values()):
         raise UserError(f"{path}: CREATE TABLE statements with columns are expected here")
+    declared = {(t.upper(), name.upper()): (t, name) for t, names in tables.items() for name in names}
     keys: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for create in creates:
         for referring, referred in _references(create, path):
-            if not {referring, referred} <= {(table, name) for table in tables for name in tables[table]}:
+            one, other = (declared.get((t.upper(), name.upper())) for t, name in (referring, referred))
+            if one is None or other is None:
                 raise UserError(
                     f"{path}: {'.'.join(referring)} refers to {'.'.join(referred)}, which is not there"
                 )
-            keys[referred] |= {referring, referred}
+            keys[other] |= {one, other}
     return Schema(tables, tuple(tuple(sorted(key)) for key in keys.values()))
 
 
@@ -65,6 +68,10 @@ def _references(create: exp.Create, path: Path) -> list[tuple[tuple[str, str], t
 
 
 def _name(node: Node, path: Path) -> str:
-    if not re.fullmatch(r"[A-Za-z_]\w*", node.name, re.ASCII):
-        raise UserError(f"{path}: {node.name}: the dialect has names of letters, digits and _ only")
-    return node.name
+    name = node.name
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+        raise UserError(f"{path}: {name}: the dialect has names of letters, digits and _ only")
+    # The dialect writes names in FROM and ON without quotes.
+    if parse_query(f"SELECT {name}.{name} FROM {name} INNER JOIN T on T.C = {name}.{name}") is None:
+        raise UserError(f"{path}: {name}: a word of SQL, which needs quotes that the dialect does not write")
+    return name

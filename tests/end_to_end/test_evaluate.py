@@ -117,12 +117,20 @@ def write_rows(file, *queries):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-@pytest.mark.parametrize("decode", ["beam", "guided", "repaired"])
+DECODED = {
+    "beam": ["decode=beam"],
+    "guided": ["decode=guided"],
+    "repaired": ["decode=repaired"],
+    "constrained": ["decode=constrained", "decode.margin_tokens=150", "decode.values=train"],
+}
+
+
+@pytest.mark.parametrize("decode", DECODED)
 def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path, decode):
     """The same questions with other gold queries: some run, and some are longer than any trained on."""
     short = [f'SELECT "A" FROM B WHERE C = "{i}"' for i in range(6)]
     long = [f'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "{"fluid " * 20}{i}"' for i in range(6)]
-    predictions = []
+    predictions, known = [], []
     for name, queries in (("short", short), ("long", long)):
         write_rows(tmp_path / name / "train.jsonl", *(f"SELECT {i}" for i in range(10, 20)))
         write_rows(tmp_path / name / "test.jsonl", *queries)
@@ -132,13 +140,16 @@ def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path, de
             "data=jsonl",
             f"data.path={tmp_path / name}",
             f"name={name}",
-            f"decode={decode}",
+            *DECODED[decode],
         )
         assert scored.returncode == 0, scored.stderr
         rows = read_predictions(tmp_path / "outputs" / name)
         assert [row["sql"] for row in rows] == queries
         predictions.append([row["prediction"] for row in rows])
+        run = record(tmp_path / "outputs" / name)
+        known.append((run["known_values"], run["constraint"]))
     assert predictions[0] == predictions[1] and any(predictions[0])
+    assert known[0] == known[1], "what fluids the long ones ask for is not known"
 
 
 def test_guidance_and_repair_are_recorded_with_every_row(command, trained, tmp_path):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_t5, tiny_tokenizer
+from tiny import T5_LACKS, t5_tokenizer, tiny_t5, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from medsql.assets import BUNDLED, checkpoint_folder
-from medsql.config import DecodeSettings, SettingsError
+from medsql.config import DecodeSettings, ModelSettings, SettingsError
 from medsql.data.pairs import Pair, Prediction
+from medsql.data.spelling import Spelling, needed_spelling
 from medsql.errors import UserError
 from medsql.metrics.execution import verdict
+from medsql.model.backbone import load_backbone
 from medsql.model.constraint import Constraint, load_constraint
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql
@@ -34,9 +39,15 @@ GOLD = [
 
 @cache
 def vocabulary(kind: str) -> PreTrainedTokenizerBase:
-    """One of single bytes, one of T5's kind and one of CodeT5's."""
+    """One of single bytes, one of T5's kind, that with T5's gaps, T5's own kind of those, and CodeT5's."""
     if kind == "bytes":
         return tiny_tokenizer()
+    if kind == "t5 with gaps":
+        mini = ModelSettings("mini", f"{BUNDLED}mini", lacks=T5_LACKS)
+        return load_backbone(mini).tokenizer
+    if kind == "sentencepiece":
+        with TemporaryDirectory() as folder:
+            return t5_tokenizer(Path(folder))
     if kind == "t5":
         return AutoTokenizer.from_pretrained(checkpoint_folder(f"{BUNDLED}mini"))
     tokenizer = Tokenizer(models.BPE())
@@ -90,8 +101,24 @@ def target(kind: str, text: str) -> list[int]:
     return vocabulary(kind)(text)["input_ids"]
 
 
+GAPS = ["t5 with gaps", "sentencepiece"]
+
+
+@cache
+def spelled(kind: str) -> tuple[Constraint, Spelling]:
+    """The grammar in the spelling of a vocabulary with gaps."""
+    spelling = needed_spelling(vocabulary(kind), GOLD)
+    return Constraint(Grammar(MIMICSQL, spell=spelling.spell), vocabulary(kind)), spelling
+
+
 def write(
-    kind: str, wants: Wants, bound: int, rows: int = 1, beams: int = 1, within: Constraint | None = None
+    kind: str,
+    wants: Wants,
+    bound: int,
+    rows: int = 1,
+    beams: int = 1,
+    within: Constraint | None = None,
+    spelling: Spelling = Spelling(),  # noqa: B008  # as `Decoder` has it
 ) -> list[Prediction]:
     tokenizer: Any = vocabulary(kind)
     ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
@@ -99,7 +126,7 @@ def write(
     model.lm_head = wants
     batch = {name: torch.ones(rows, 4, dtype=torch.long) for name in ("input_ids", "attention_mask")}
     decode = DecodeSettings(num_beams=beams, batch_size=rows)
-    decoder = Decoder(tokenizer, decode, bound, constraint=within or constraint(kind))
+    decoder = Decoder(tokenizer, decode, bound, spelling, within or constraint(kind))
     return generate_sql(model, batch, decoder)
 
 
@@ -113,6 +140,30 @@ def test_whatever_the_logits_the_output_is_valid_and_ends(kind: str, beams: int,
             assert verdict(sql) == "ok", sql
             assert parse_query(sql) is not None, sql
             assert not truncated
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("kind", GAPS)
+def test_it_is_so_where_the_vocabulary_has_gaps_too(kind: str, beams: int) -> None:
+    within, spelling = spelled(kind)
+    assert "<" in spelling.codes
+    for how in (spelling, None):
+        held = within if how else constraint(kind)
+        for seed in range(2):
+            noise = Wants(kind, seed)
+            bound = held.shortest + 40
+            rows = write(kind, noise, bound, 3, beams, held, how or Spelling())
+            assert {verdict(sql) for sql, *_ in rows} == {"ok"} and not any(row.truncated for row in rows)
+
+
+@pytest.mark.parametrize("kind", GAPS)
+def test_what_a_vocabulary_with_gaps_spells_is_unchanged(kind: str) -> None:
+    within, spelling = spelled(kind)
+    for text in GOLD:
+        target_text = spelling.spell(text)
+        bound = len(target(kind, target_text)) + 50
+        wants = Wants(kind, text=target_text)
+        assert write(kind, wants, bound, within=within, spelling=spelling) == [Prediction(text)]
 
 
 def test_noise_is_no_query_without_the_constraint() -> None:
@@ -169,6 +220,43 @@ def test_training_rows_give_the_values() -> None:
     assert "DEMOGRAPHIC.AGE" in loaded.record["any_value"]
     assert loaded.record["engine"].startswith("llguidance ")
     assert json.dumps(loaded.record)
+
+
+def test_what_is_left_out_of_the_values_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    schema = tmp_path / "schema.sql"
+    schema.write_text("CREATE TABLE lab (fluid text, label text)")
+    query = 'SELECT lab."label" FROM lab WHERE lab."{}" = {}'
+    queries = [query.format("fluid", '"Blood"'), query.format("label", "'a \"b\"'"), "no query"]
+    queries += [query.format("fluid", '"a < b"')]
+    decode = DecodeSettings(1, 1, constrained=True, values="train", schema=str(schema))
+    kind = "t5 with gaps"
+    loaded = load_constraint(decode, vocabulary(kind), [Pair("?", sql) for sql in queries], 100)
+    assert loaded is not None
+    assert loaded.record["values"] == {"lab.fluid": 2}, "in whatever capitals"
+    assert loaded.record["unread_training_queries"] == 1
+    assert loaded.record["values_that_are_no_literals"] == 1
+    assert loaded.record["values_the_vocabulary_lacks"] == 1
+    assert "leaves out 1 values the vocabulary lacks" in caplog.text
+
+
+def test_several_threads_may_decode_at_once() -> None:
+    shared = Constraint(Grammar(MIMICSQL), vocabulary("bytes"))
+    found: list[str] = []
+
+    def decode(seed: int) -> None:
+        found.extend(sql for sql, *_ in write("bytes", Wants("bytes", seed), 150, within=shared))
+
+    threads = [threading.Thread(target=decode, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [verdict(sql) for sql in found] == ["ok"] * 4
+
+
+def test_a_tokenizer_without_a_vocabulary_of_texts_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"decode\.constrained=true: ByT5Tokenizer has no vocabulary"):
+        Constraint(Grammar(MIMICSQL), ByT5Tokenizer())
 
 
 def test_mistakes_are_one_line_before_anything_is_generated() -> None:

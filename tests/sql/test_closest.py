@@ -28,7 +28,20 @@ VALUES = [
     "Subendo infarct, initial",
     "SPAN",
     "Vitamin B",
+    "Portal hypertension",
+    "Orthostatic hypotension",
+    "Hypoglycemia NOS",
+    "Hypovolemia",
+    "Hyperparathyroidism NOS",
+    "Hypothyroidism NOS",
+    "Urin tract infection NOS",
+    "Fever, unspecified",
+    "Typical pneumonia",
+    "Prednisone",
+    "Omeprazole",
+    "Insulin 70/30",
 ]
+WORDS = {"injection"}  # of another column
 
 
 STEMS = ("glomerulo", "entero", "osteo", "neuro", "adeno")
@@ -36,7 +49,7 @@ ENDS = ("pathy", "sclerosis", "lysis", "genesis", "megaly")
 
 
 def closest(literal, values=VALUES, threshold=85.0):
-    return KnownValues(values, ABBREVIATIONS).closest(literal, threshold)
+    return KnownValues(values, ABBREVIATIONS, WORDS).closest(literal, threshold)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +66,9 @@ def closest(literal, values=VALUES, threshold=85.0):
         ("acute kidny falure nos", "Ac kidney failure NOS", "spelling"),
         ("asprin 81 mg", "Aspirin 81 mg", "spelling"),
         ("anemia without bleedng", "Anemia w/o bleeding", "spelling"),
+        ("Portal hypertensoin", "Portal hypertension", "spelling"),
+        ("Urin tract infectoin NOS", "Urin tract infection NOS", "spelling"),
+        ("70/30 insulin", "Insulin 70/30", "wording"),
     ],
 )
 def test_another_writing_of_a_value_is_that_value(literal, value, difference):
@@ -72,6 +88,18 @@ def test_another_writing_of_a_value_is_that_value(literal, value, difference):
         "kidney failure",
         "chronic kidney failure NOS",
         "Hxthyroidism",
+        "Portal hypotension",
+        "Orthostatic hypertension",
+        "Hyperglycemia NOS",
+        "Hypervolemia",
+        "Hypoparathyroidism NOS",
+        "Hyperthyroidism NOS",
+        "Urin tract injection NOS",
+        "Fever, specified",
+        "Atypical pneumonia",
+        "Prednisolone",
+        "Esomeprazole",
+        "Insulin 30/70",
         "S",
         "81",
         "",

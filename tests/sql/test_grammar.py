@@ -131,6 +131,12 @@ def test_another_schema_is_another_file(clinic: Path) -> None:
         assert sandbox.run(query).ok, query
 
 
+def test_keys_may_be_declared_in_other_capitals(tmp_path: Path) -> None:
+    path = tmp_path / "wards.sql"
+    path.write_text("CREATE TABLE WARD (ID TEXT); CREATE TABLE BED (WARD_ID TEXT REFERENCES ward (id));")
+    assert read_schema(path).keys == ((("BED", "WARD_ID"), ("WARD", "ID")),)
+
+
 def test_tables_are_selected_from_together_only_where_a_query_can_join_them(clinic: Path) -> None:
     language = Language(Grammar(read_schema(clinic)))
     both = 'SELECT WARD."NAME",BILL."AMOUNT" FROM WARD INNER JOIN STAY on WARD.ID = STAY.WARD_ID'
@@ -146,6 +152,9 @@ def test_tables_are_selected_from_together_only_where_a_query_can_join_them(clin
         ("CREATE TABLE A (B TEXT REFERENCES C (D))", "A.B refers to C.D"),
         ("CREATE TABLE A (B TEXT REFERENCES A)", "a foreign key"),
         ('CREATE TABLE "my table" (B TEXT)', "my table"),
+        ('CREATE TABLE "ORDER" (B TEXT)', "ORDER: a word of SQL"),
+        ('CREATE TABLE A ("GROUP" TEXT)', "GROUP: a word of SQL"),
+        ('CREATE TABLE A ("index" TEXT)', "index: a word of SQL"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused(text: str, complaint: str, tmp_path: Path) -> None:

@@ -165,3 +165,11 @@ def test_nothing_is_raised_whatever_a_model_wrote_and_what_does_not_parse_stays(
         else:
             repaired(broken)
     assert repaired("SELECT " + "(" * 3_000)[1] == ()
+
+
+def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another():
+    diagnoses, procedures = Column("DIAGNOSES", "SHORT_TITLE"), Column("PROCEDURES", "SHORT_TITLE")
+    sql = 'SELECT HADM_ID FROM DIAGNOSES WHERE DIAGNOSES."SHORT_TITLE" = "Urin tract injection NOS"'
+    infection = {diagnoses: ["Urin tract infection NOS"]}
+    assert "infection" in Repairer(infection, {}, 85).repair(sql)[0]
+    assert Repairer(infection | {procedures: ["Injection of steroid"]}, {}, 85).repair(sql) == (sql, ())
