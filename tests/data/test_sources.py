@@ -82,7 +82,7 @@ def test_conversations_become_pairs_of_their_last_turns(tmp_path):
 
 
 def test_the_corpus_is_generated_as_configured():
-    source = read_source(settings("corpus", prompt="none", pairs=12, seed=7))
+    source = read_source(settings("corpus", prompt="none", lossless=False, pairs=12, seed=7))
     assert source.dropped == {}
     assert source.splits["train"] == corpus_splits(12, seed=7)["train"]
     assert source.splits.keys() == {"train", "validation", "test"}
