@@ -372,8 +372,8 @@ def _remarks(record: Recorded) -> Iterable[str]:
     if record.sharpness:
         share, originals, mutants = record.sharpness
         yield (
-            f"execution tells {share} % of {mutants:,} queries that differ in one place from the {originals} "
-            "gold queries they were made of"
+            f"sharpness of the execution score, no model's: {share} % of {mutants:,} mutants told from the "
+            f"{originals} gold queries they were made of"
         )
 
 
