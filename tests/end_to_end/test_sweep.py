@@ -237,7 +237,7 @@ def test_a_study_is_reported_at_its_end_and_its_best_trial_is_trained_again(comm
     assert "to compare them again: python -m medsql.compare multirun/optuna\n" in result.stdout
     sweep = tmp_path / "multirun" / "optuna"
     page = (sweep / "report" / "report.html").read_text()
-    assert "What was swept" in page and "val/token_f1 of each trial: " in page
+    assert "What was swept" in page and "val/token_f1 of each trial, " in page
     compared = command("compare", "multirun/optuna", "report=false").stdout
     (again,) = [line for line in compared.splitlines() if line.startswith("python -m medsql.train ")]
     assert "optim=adamw" in again and "sweeps" not in again
