@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.materials import load, train
-from benchmarks.scoring import DECODE, LESSON, ROWS
-from benchmarks.timing import Comparison, alternate, say
+from benchmarks.scoring import DECODE, ROWS, taught
+from benchmarks.timing import Comparison, alternate
 from medsql.config import DecodeSettings
 from medsql.data.module import generation_loader
 from medsql.data.pairs import Prediction
@@ -23,14 +20,7 @@ from medsql.model.generation import predict
 
 
 def measure() -> list[Comparison]:
-    say("training the model that is scored")
-    materials = load(*LESSON)
-    model = materials.model()
-    with TemporaryDirectory() as folder:
-        train(materials, model, Path(folder))
-    return [
-        Contest(model.eval(), materials.tokenizer, materials.tokenized, decode).hold() for decode in DECODE
-    ]
+    return [Contest(*taught(), decode).hold() for decode in DECODE]
 
 
 @dataclass

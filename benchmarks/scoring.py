@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -39,14 +40,18 @@ LESSON = (
 
 
 def measure() -> list[Comparison]:
+    return [Contest(*taught(), decode).hold() for decode in DECODE]
+
+
+@cache
+def taught() -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase, TokenizedSplits]:
+    """A model that has learnt a little, with its tokenizer and rows; trained once for all contests."""
     say("training the model that is scored")
     materials = load(*LESSON)
     model = materials.model()
     with TemporaryDirectory() as folder:
         train(materials, model, Path(folder))
-    return [
-        Contest(model.eval(), materials.tokenizer, materials.tokenized, decode).hold() for decode in DECODE
-    ]
+    return model.eval(), materials.tokenizer, materials.tokenized
 
 
 @dataclass
