@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 from transformers.optimization import Adafactor
 
 from medsql.config import OptimSettings
+from medsql.model.muon import StackedMuon
 
 
 def build_optimizer(model: nn.Module, optim: OptimSettings) -> Optimizer:
@@ -65,11 +66,11 @@ def _adamw(parameters: list[nn.Parameter], optim: OptimSettings) -> AdamW:
     )
 
 
-def _muon(matrices: list[nn.Parameter], optim: OptimSettings) -> Muon:
+def _muon(matrices: list[nn.Parameter], optim: OptimSettings) -> StackedMuon:
     """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/), its steps made as large as
     AdamW's (Liu et al. 2025, https://arxiv.org/abs/2502.16982), so that one rate serves both.
     """
-    return Muon(_groups(matrices, optim), lr=optim.lr * optim.lr_scale, adjust_lr_fn="match_rms_adamw")
+    return StackedMuon(_groups(matrices, optim), lr=optim.lr * optim.lr_scale, adjust_lr_fn="match_rms_adamw")
 
 
 def _groups(parameters: list[nn.Parameter], optim: OptimSettings) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from tiny import tiny_t5
 from torch.optim import SGD, AdamW, Muon
 
 from medsql.config import OptimSettings
+from medsql.model.muon import StackedMuon
 from medsql.model.optimizers import Together, build_optimizer
 
 OPTIM = {
@@ -31,7 +32,7 @@ def test_muon_moves_hidden_matrices_and_adamw_all_else():
     model = tiny_t5()
     optimizer = build_optimizer(model, OptimSettings(name="muon", **OPTIM))
     rest, matrices = optimizer.parts
-    assert isinstance(matrices, Muon) and isinstance(rest, AdamW)
+    assert isinstance(matrices, StackedMuon) and isinstance(rest, AdamW)
     by_muon = {name for name, p in model.named_parameters() if id(p) in weights_of(matrices)}
     assert "encoder.block.0.layer.0.SelfAttention.q.weight" in by_muon
     assert not [name for name in by_muon if "layer_norm" in name or "relative" in name or "shared" in name]
@@ -42,7 +43,7 @@ def test_where_every_weight_is_muons_there_is_no_adamw():
     model = torch.nn.Linear(2, 2, bias=False)
     for scaled in (False, True):
         optimizer = build_optimizer(model, OptimSettings(name="muon", scale_by_size=scaled, **OPTIM))
-        assert [type(part) for part in optimizer.parts] == [Muon]
+        assert [type(part) for part in optimizer.parts] == [StackedMuon]
 
 
 def test_of_several_optimisers_each_moves_its_own_weights_and_the_loss_is_computed_once():
@@ -87,3 +88,37 @@ def test_states_of_other_optimisers_are_refused():
     together = Together(SGD([weight], lr=0.1))
     with pytest.raises(ValueError, match=r"shorter|longer"):
         together.load_state_dict({"parts": []})
+
+
+def test_stacked_matrices_take_the_steps_of_pytorchs_muon_and_go_on_from_its_state():
+    """PyTorch's multiplies in bfloat16, hence the tolerance; tall, flat, several and single ones."""
+    shapes = [(24, 4), (24, 4), (4, 24), (6, 6)]
+    torch.manual_seed(0)
+    start = [torch.randn(*shape) for shape in shapes]
+    gradients = [[torch.randn(*shape) for shape in shapes] for _ in range(6)]
+
+    def moved(kinds):
+        weights = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        state = None
+        for kind, of_step in zip(kinds, gradients, strict=True):
+            optimizer = kind(weights, lr=0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+            if state is not None:
+                optimizer.load_state_dict(state)
+            for weight, gradient in zip(weights, of_step, strict=True):
+                weight.grad = gradient.clone()
+            optimizer.step()
+            state = optimizer.state_dict()
+        return [weight.detach() for weight in weights]
+
+    theirs = moved([Muon] * 6)
+    for kinds in ([StackedMuon] * 6, [Muon] * 3 + [StackedMuon] * 3):
+        for ours, reference, first in zip(moved(kinds), theirs, start, strict=True):
+            assert (ours - reference).norm() < 0.05 * (reference - first).norm()
+
+
+def test_a_matrix_without_a_gradient_stays():
+    weights = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2)]
+    optimizer = StackedMuon(weights, lr=0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+    weights[0].grad = torch.ones(2, 2)
+    optimizer.step()
+    assert torch.equal(weights[1], torch.ones(2, 2)) and not torch.equal(weights[0], torch.ones(2, 2))
