@@ -75,8 +75,8 @@ where the published run's version, and medsql, take their mean.
 the bundled base, the first synthetic training rows in batches of 8, `optim=adamw`, timed as above over
 {lora_steps} steps. The published experiment claims three times the speed.
 
-**A step of Muon.** The optimiser's step alone, on all LoRA matrices of the bundled base at r = 16 with invented
-gradients, beside PyTorch's own Muon, which takes one matrix after the other and always multiplies in bfloat16.
+**A step of Muon.** The optimiser's step alone, on all LoRA matrices of the bundled base at r = 16 with
+invented gradients, beside PyTorch's own, which takes one matrix after the other and always in bfloat16.
 
 **Sweep.** One command, `python -m medsql.train -m seed=…` with {sweep_runs} seeds, from its start to its
 end, beside single commands: one before it and one behind it, each of which stands for {sweep_runs}. The work
