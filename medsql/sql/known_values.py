@@ -67,7 +67,7 @@ def text_columns(schema: Schema) -> set[Column]:
 
 
 def read_values(path: Path, schema: Schema) -> Values:
-    """The values in a JSON file, `{"LAB.FLUID": ["Blood", "Urine"], …}`.
+    """The values in a JSON file, `{"LAB.FLUID": ["Blood", "Urine"], …}`; names of columns in any case.
 
     Raises `UserError` where the file is not like this, or a column is none of the schema's.
     """
@@ -78,17 +78,21 @@ def read_values(path: Path, schema: Schema) -> Values:
     if not isinstance(listed, dict):
         raise UserError(f'{path}: an object is expected, like {{"LAB.FLUID": ["Blood", "Urine"]}}')
     columns = {
-        f"{table}.{name}": Column(table, name) for table, names in schema.tables.items() for name in names
+        f"{table}.{name}".upper(): Column(table, name)
+        for table, names in schema.tables.items()
+        for name in names
     }
+    found: dict[Column, list[str]] = {}
     for column, values in listed.items():
-        if column not in columns:
+        if column.upper() not in columns:
             raise UserError(f"{path}: the schema has no column {column}")
         if not isinstance(values, list) or not values:
             raise UserError(f"{path}: {column}: a list of values is expected")
         for value in values:
             if not isinstance(value, str) or not LITERAL.fullmatch(value):
                 raise UserError(f"{path}: {column}: {value!r} cannot stand between double quotes")
-    return {columns[column]: values for column, values in listed.items()}
+        found.setdefault(columns[column.upper()], []).extend(values)
+    return found
 
 
 def values_in_database(path: str | Path) -> tuple[Values, dict[str, str]]:
