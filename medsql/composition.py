@@ -201,6 +201,32 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+# --- help -------------------------------------------------------------------------------------------
+
+
+def explained(root: DictConfig) -> str:
+    """What `--help` says of a door's keys, which is its own file and comments, and of its groups."""
+    door, chosen = str(root.hydra.job.config_name), root.hydra.runtime.choices
+    text = (CONF / f"{door}.yaml").read_text(encoding="utf-8")
+    keys = re.findall(r"\n\n(.*?)\n+(?:#[^\n]*\n)*hydra:\n", text, re.DOTALL)
+    folders = {str(group): CONF / str(group) for group in (*root, *chosen)}
+    folders |= {"sweeps": CONF.parent / "sweeps"} if door == "train" else {}
+    groups = [
+        f"{group}: {', '.join(_options(folder, chosen.get(group)))}"
+        for group, folder in sorted(folders.items())
+        if not group.startswith("hydra") and folder.is_dir()
+    ]
+    said = ["Its keys, KEY=VALUE, or where they stand below another KEY.KEY=VALUE:", "", *keys, ""]
+    if groups:
+        said += ["Its groups, GROUP=OPTION, and GROUP.KEY=VALUE for the keys of an option:", "", *groups, ""]
+    return "\n".join(said)
+
+
+def _options(group: Path, default: Any) -> list[str]:
+    names = sorted(file.stem for file in group.glob("*.yaml"))
+    return [f"{name} (default)" if name == default else name for name in names]
+
+
 def _times(factor: float, value: Any) -> Any:
     # A value that is no number is reported where it stands, not where it is multiplied.
     return factor * value if isinstance(value, int | float) else None
@@ -213,6 +239,7 @@ def register_resolvers() -> None:
         "medsql.run_folder", lambda parent, *, _root_: run_folder(parent, _root_), replace=True
     )
     OmegaConf.register_new_resolver("medsql.sweep_name", lambda *, _root_: sweep_name(_root_), replace=True)
+    OmegaConf.register_new_resolver("medsql.explained", lambda *, _root_: explained(_root_), replace=True)
 
 
 register_resolvers()
@@ -292,7 +319,8 @@ def unknown_key(key: str, kind: type) -> str:
         return _unknown_plugin_key(key)
     shortest_first = sorted(known_keys(kind), key=len)  # which decides between equally likely ones
     closest = process.extractOne(key, shortest_first, scorer=_likeness, score_cutoff=60)
-    return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")
+    cure = f"did you mean {closest[0]}?" if closest else "--cfg job lists all"
+    return f"there is no setting {key}; {cure}"
 
 
 def _unknown_plugin_key(key: str) -> str:

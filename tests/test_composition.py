@@ -1,11 +1,13 @@
 """Every option of every group composes into valid settings, and mistakes are answered in one line."""
 
 import itertools
+import string
 from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
 from hydra.core.plugins import Plugins
+from omegaconf import DictConfig
 
 from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key, with_paths
 from medsql.config import SettingsError
@@ -32,6 +34,19 @@ def test_every_option_composes_for_training(settings, group, option):
 def test_every_option_composes_for_evaluation_and_prediction(settings, group, option):
     for door in ("evaluate", "predict"):
         assert settings(door, f"{group}={option}", *NEEDS.get(option, []))
+
+
+@pytest.mark.parametrize("door", SETTINGS)
+def test_help_says_what_a_door_does_with_its_own_keys_and_groups_and_no_others(composed, door):
+    config = composed(door)
+    said = config.hydra.help.template
+    string.Template(said).substitute()  # as Hydra does: a `$` would be taken for a variable
+    assert config.hydra.help.header in said and f"  python -m medsql.{door}" in said
+    own = [key for key, value in config.items() if not isinstance(value, DictConfig)]
+    assert own and all(f"\n{key}: " in said for key in own if key not in ("hydra", "logger"))
+    groups = {name for name, _ in OPTIONS} & set(config)
+    told = {line.split(":")[0] for line in said.rpartition("Its groups")[2].splitlines() if ": " in line}
+    assert told - {"experiment", "sweeps"} == groups if groups else "Its groups" not in said
 
 
 def test_every_door_composes_with_nothing_overridden(settings):
