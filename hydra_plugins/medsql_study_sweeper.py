@@ -33,6 +33,7 @@ from medsql.runs.folder import RECORD, RunBusy, RunConflict, RunPruned, is_locke
 from medsql.runs.recorded import BEHIND_LOSSES
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
+from medsql.wording import counted
 
 if TYPE_CHECKING:  # importing Optuna takes seconds, and every command imports this module
     from optuna.distributions import BaseDistribution
@@ -215,7 +216,7 @@ class StudySweeper(Sweeper):
         if len(self.options.enqueue) > self.options.n_trials:
             raise SettingsError(
                 f"hydra.sweeper.n_trials={self.options.n_trials}: hydra.sweeper.enqueue alone has "
-                f"{len(self.options.enqueue)} trials"
+                f"{counted(len(self.options.enqueue), 'trial')}"
             )
         for params in self.options.enqueue:
             for key, value in params.items():
@@ -282,7 +283,7 @@ class StudySweeper(Sweeper):
                 _settle(study, job, result)
             failed, ended = len(study.failed()), sum(t.state.is_finished() for t in study.trials)
             if failed > 1 and failed / ended > self.options.max_failure_rate:
-                log.error("%d of %d trials failed: no more are started", failed, ended)
+                log.error("%d of %s failed: no more are started", failed, counted(ended, "trial"))
                 return
 
     def _job_overrides(self, job: "Job") -> list[str]:
@@ -367,7 +368,8 @@ def _print(study: "SharedStudy", folder: Path) -> None:
     print_folders(here)
     if len(here) < len(folders):
         log.info(
-            "%d trials have no folder here: on other machines, or not yet started", len(folders) - len(here)
+            "of %s there is no folder here: on other machines, or not yet started",
+            counted(len(folders) - len(here), "trial"),
         )
 
 
@@ -393,6 +395,6 @@ def _raise_failures(study: "SharedStudy", folder: Path) -> None:
         names = ", ".join(str(trial.number) for trial in failed)
         why = failed[0].user_attrs.get("error", "")
         raise SweepFailed(
-            f"{len(failed)} of {len(study.trials)} trials failed: {names} ({why}); "
+            f"{len(failed)} of {counted(len(study.trials), 'trial')} failed: {names} ({why}); "
             f"each has its log in {folder}"
         )

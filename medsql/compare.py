@@ -17,9 +17,10 @@ from medsql.runs.differences import Comparison, compare_by_rows, print_differenc
 from medsql.runs.labels import labelled, short
 from medsql.runs.overrides import not_begun
 from medsql.runs.pages import PAGE, Report, check_place, write_report
-from medsql.runs.recorded import Again, Recorded, best_first, by_rows, counted, ranked, unlike
+from medsql.runs.recorded import Again, Recorded, best_first, by_rows, ranked, unlike
 from medsql.runs.seeds import Configuration, SeedComparison, compare_seeds, configurations, print_seeds
 from medsql.runs.table import print_records
+from medsql.wording import counted
 
 log = logging.getLogger("medsql.compare")  # this module runs as `__main__`
 

@@ -14,8 +14,8 @@ from medsql.runs.collect import base_of, codes_of, longest_target_of, rows_chang
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
 from medsql.runs.predictions import write_predictions
-from medsql.runs.recorded import counted
 from medsql.runs.table import print_folders
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 

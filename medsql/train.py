@@ -18,7 +18,7 @@ from medsql.evaluate import score_baseline
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import values_of, write_predictions
-from medsql.runs.recorded import counted
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,11 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     )
     run.note(parameters=asdict(parameters), steps=data.total_steps, **decoding)
     if splits.hospital:
-        log.info("the first %d of %d steps see the hospital's rows alone", data.first_steps, data.total_steps)
+        log.info(
+            "the first %d of %s see the hospital's rows alone",
+            data.first_steps,
+            counted(data.total_steps, "step"),
+        )
         if data.first_steps == data.total_steps:
             log.warning("optim.max_steps=%s: no step is left for other rows", settings.optim.max_steps)
         run.note(first_steps=data.first_steps)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from medsql.config import SPLITS, DataSettings, SettingsError
 from medsql.data.pairs import Pair, trimmed
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Source:
     def _describe(self, name: str) -> str:
         reasons = self.dropped.get(name, {})
         lost = f", {sum(reasons.values())} dropped: {_count(reasons)}" if reasons else ""
-        return f"{name} ({len(self.splits[name])} rows{lost})"
+        return f"{name} ({counted(len(self.splits[name]), 'row')}{lost})"
 
 
 def read_source(settings: DataSettings) -> Source:
@@ -127,7 +128,8 @@ def _usable(name: str, rows: Rows, parse: Callable[[Any], T]) -> tuple[list[T], 
             if reasons.total() <= SHOWN:
                 log.warning("%s: row dropped, %s", where, unusable)
     if reasons:
-        log.warning("%s: %d rows dropped (%s), %d kept", name, reasons.total(), _count(reasons), len(pairs))
+        dropped = counted(reasons.total(), "row")
+        log.warning("%s: %s dropped (%s), %d kept", name, dropped, _count(reasons), len(pairs))
     return pairs, dict(reasons)
 
 

@@ -29,6 +29,7 @@ from medsql.errors import UserError
 from medsql.runs.fingerprint import difference
 from medsql.runs.folder import RunConflict
 from medsql.runs.leases import METADATA, Leases
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -194,7 +195,7 @@ class SharedStudy:
             if jobs or not running:
                 return jobs
             if not told:
-                log.info("waiting for %d trials of other workers", len(running))
+                log.info("waiting for %s of other workers", counted(len(running), "trial"))
                 told = True
             time.sleep(POLL)
 
