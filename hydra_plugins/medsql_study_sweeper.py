@@ -186,6 +186,7 @@ class StudySweeper(Sweeper):
             meaning = self._meaning(settings, swept, directions)
             study.prepare(directions, meaning, self.options.enqueue, self._seed())
             write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
+            log.info("study %s: %s; %s", address.study, study.standing(), self._search())
             try:
                 self._run(study, folder)
             finally:  # also where a launcher gives up, or the sweep is stopped
@@ -260,6 +261,14 @@ class StudySweeper(Sweeper):
         if callable(sampler):  # GridSampler, which is still to be given its space
             raise SettingsError("hydra/sweeper/sampler=grid: hydra/sweeper=grid runs every combination")
         return sampler
+
+    def _search(self) -> str:
+        """What samples and what prunes, in words."""
+        options = self.config.hydra.sweeper
+        sampler, pruner = (
+            str(each._target_).rpartition(".")[2] for each in (options.sampler, options.pruner)
+        )
+        return f"{sampler}, {'no pruner' if self._pruner_is_none() else pruner}"
 
     def _pruner_is_none(self) -> bool:
         return str(self.config.hydra.sweeper.pruner._target_).endswith("NopPruner")
@@ -371,6 +380,8 @@ def _print(study: "SharedStudy", folder: Path) -> None:
             "of %s there is no folder here: on other machines, or not yet started",
             counted(len(folders) - len(here), "trial"),
         )
+    if study.left:
+        log.info("study %s: %s; the same command goes on", study.address.study, study.standing())
 
 
 def _write_best(study: "SharedStudy", folder: Path) -> None:

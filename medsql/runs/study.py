@@ -305,6 +305,18 @@ class SharedStudy:
         return self.address.load().get_trials()
 
     @property
+    def left(self) -> int:
+        """How many trials have neither ended well nor failed for good."""
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        return max(0, self.n_trials - sum(t.state in ended for t in self.trials) - len(self.failed()))
+
+    def standing(self) -> str:
+        """How far the study has come: `3 of 20 trials done, 17 to go, 1 of them begun`."""
+        begun = sum(trial.state == TrialState.RUNNING for trial in self.trials)
+        done = f"{self.n_trials - self.left} of {counted(self.n_trials, 'trial')} done, {self.left} to go"
+        return f"{done}, {begun} of them begun" if begun else done
+
+    @property
     def objectives(self) -> int:
         """How many objectives a trial has."""
         return len(self.address.load().directions)
