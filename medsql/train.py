@@ -124,9 +124,9 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         saved = "model" if settings.lora.targets is None else "adapter"
         save_model(module.model, tokenizer, run.folder / saved)
 
-        log.info("scoring %s", counted(len(splits.test), "test row"))
+        log.info("generating SQL for %s", counted(len(splits.test), "test row"))
         with autocast(settings.trainer, prepare_device(settings.trainer)):
-            predictions = predict(module.model, data.test_dataloader(), decoder)
+            predictions = predict(module.model, data.test_dataloader(), decoder, len(splits.test))
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": decoder.max_new_tokens}
         facts |= {"decode": asdict(settings.decode)}
