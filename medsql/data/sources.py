@@ -74,6 +74,23 @@ def read_source(settings: DataSettings) -> Source:
     return source
 
 
+def check_files(settings: DataSettings) -> None:
+    """Look whether the files are there that splits are made of; no row is read.
+
+    Raises `SettingsError` where a folder has none, or none of training rows to cut the others from.
+    """
+    readers = {"mimicsql": _mimicsql, "jsonl": _jsonl}
+    if settings.source not in readers:
+        return
+    found = readers[settings.source](settings)
+    alone = len(found) == 1
+    if "train" not in found and not (alone and settings.split == "report"):
+        cure = "data.split=report cuts all splits from the one there is" if alone else "add one"
+        raise SettingsError(
+            f"data.path={settings.path}: no file of training rows, only of {' and '.join(found)}; {cure}"
+        )
+
+
 @dataclass(frozen=True)
 class Templates:
     """The machine's questions of a MIMICSQL folder, and the keys that join them to the annotators'.
