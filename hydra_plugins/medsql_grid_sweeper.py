@@ -21,6 +21,7 @@ from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RunBusy, check_folder
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
+from medsql.wording import counted
 
 
 @dataclass
@@ -120,8 +121,8 @@ def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> 
     if failed:
         reason = " ".join(str(outcomes[failed[0]]).split())
         raise SweepFailed(
-            f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)} ({reason}); "
+            f"{len(failed)} of {counted(len(jobs), 'job')} failed: {', '.join(failed)} ({reason}); "
             f"each has its log in {folder}"
         )
     if busy:
-        raise SweepBusy(f"{len(busy)} of {len(jobs)} jobs are running elsewhere: {', '.join(busy)}")
+        raise SweepBusy(f"{len(busy)} of {counted(len(jobs), 'job')} running elsewhere: {', '.join(busy)}")

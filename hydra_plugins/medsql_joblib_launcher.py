@@ -31,8 +31,8 @@ from hydra_plugins.hydra_joblib_launcher import joblib_launcher
 from medsql.config import SettingsError
 from medsql.errors import UserError
 from medsql.runs.folder import was_killed
-from medsql.runs.recorded import counted
 from medsql.runs.terminal import SHARED
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ from medsql.runs.folder import RECORD, RunBusy, RunConflict, RunPruned, is_locke
 from medsql.runs.recorded import BEHIND_LOSSES
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
+from medsql.wording import counted
 
 if TYPE_CHECKING:  # importing Optuna takes seconds, and every command imports this module
     from optuna.distributions import BaseDistribution
@@ -185,6 +186,7 @@ class StudySweeper(Sweeper):
             meaning = self._meaning(settings, swept, directions)
             study.prepare(directions, meaning, self.options.enqueue, self._seed())
             write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
+            log.info("study %s: %s; %s", address.study, study.standing(), self._search())
             try:
                 self._run(study, folder)
             finally:  # also where a launcher gives up, or the sweep is stopped
@@ -215,7 +217,7 @@ class StudySweeper(Sweeper):
         if len(self.options.enqueue) > self.options.n_trials:
             raise SettingsError(
                 f"hydra.sweeper.n_trials={self.options.n_trials}: hydra.sweeper.enqueue alone has "
-                f"{len(self.options.enqueue)} trials"
+                f"{counted(len(self.options.enqueue), 'trial')}"
             )
         for params in self.options.enqueue:
             for key, value in params.items():
@@ -260,6 +262,14 @@ class StudySweeper(Sweeper):
             raise SettingsError("hydra/sweeper/sampler=grid: hydra/sweeper=grid runs every combination")
         return sampler
 
+    def _search(self) -> str:
+        """What samples and what prunes, in words."""
+        options = self.config.hydra.sweeper
+        sampler, pruner = (
+            str(each._target_).rpartition(".")[2] for each in (options.sampler, options.pruner)
+        )
+        return f"{sampler}, {'no pruner' if self._pruner_is_none() else pruner}"
+
     def _pruner_is_none(self) -> bool:
         return str(self.config.hydra.sweeper.pruner._target_).endswith("NopPruner")
 
@@ -282,7 +292,7 @@ class StudySweeper(Sweeper):
                 _settle(study, job, result)
             failed, ended = len(study.failed()), sum(t.state.is_finished() for t in study.trials)
             if failed > 1 and failed / ended > self.options.max_failure_rate:
-                log.error("%d of %d trials failed: no more are started", failed, ended)
+                log.error("%d of %s failed: no more are started", failed, counted(ended, "trial"))
                 return
 
     def _job_overrides(self, job: "Job") -> list[str]:
@@ -367,8 +377,11 @@ def _print(study: "SharedStudy", folder: Path) -> None:
     print_folders(here)
     if len(here) < len(folders):
         log.info(
-            "%d trials have no folder here: on other machines, or not yet started", len(folders) - len(here)
+            "of %s there is no folder here: on other machines, or not yet started",
+            counted(len(folders) - len(here), "trial"),
         )
+    if study.left:
+        log.info("study %s: %s; the same command goes on", study.address.study, study.standing())
 
 
 def _write_best(study: "SharedStudy", folder: Path) -> None:
@@ -393,6 +406,6 @@ def _raise_failures(study: "SharedStudy", folder: Path) -> None:
         names = ", ".join(str(trial.number) for trial in failed)
         why = failed[0].user_attrs.get("error", "")
         raise SweepFailed(
-            f"{len(failed)} of {len(study.trials)} trials failed: {names} ({why}); "
+            f"{len(failed)} of {counted(len(study.trials), 'trial')} failed: {names} ({why}); "
             f"each has its log in {folder}"
         )

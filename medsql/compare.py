@@ -17,9 +17,10 @@ from medsql.runs.differences import Comparison, compare_by_rows, print_differenc
 from medsql.runs.labels import labelled, short
 from medsql.runs.overrides import not_begun
 from medsql.runs.pages import PAGE, Report, check_place, write_report
-from medsql.runs.recorded import Again, Recorded, best_first, by_rows, counted, ranked, unlike
+from medsql.runs.recorded import Again, Recorded, best_first, by_rows, ranked, unlike
 from medsql.runs.seeds import Configuration, SeedComparison, compare_seeds, configurations, print_seeds
 from medsql.runs.table import print_records
+from medsql.wording import counted
 
 log = logging.getLogger("medsql.compare")  # this module runs as `__main__`
 
@@ -138,20 +139,29 @@ def _label(names: Sequence[str]) -> str:
 def _newest_pair() -> list[Recorded]:
     """The newest fine-tuned evaluation, after the newest zero-shot one of the same rows."""
     scored = [each for each in read_all() if (each.kind, each.state) == ("evaluate", "finished")]
-    tuned = [each for each in scored if each.tuned][-1:]
+    tuned = [each for each in scored if each.tuned]
     if not tuned:
         raise SettingsError(
             "no fine-tuned model has been scored yet: make finetuned, or name folders to compare"
         )
-    wanted = [same(tuned[0]) for same in SAME.values()]
-    alike = [each for each in scored if [same(each) for same in SAME.values()] == wanted]
-    base = [each for each in alike if not each.tuned and each.base == tuned[0].base][-1:]
-    if not base:
-        raise SettingsError(
-            f"no zero-shot scores of the rows, model, decoding and database of {tuned[0].folder}: make "
-            "baseline with the same data=, decode=, rows= and eval.database=, or name folders to compare"
-        )
-    return [*base, *tuned]
+    pairs = [[base, each] for each in tuned if (base := _zero_shot_beside(each, scored))]
+    if pairs and pairs[-1][1] is tuned[-1]:
+        return pairs[-1]
+    older = [short(each.folder) for each in pairs[-1]] if pairs else []
+    command = shlex.join(["python", "-m", "medsql.compare", *older])
+    raise SettingsError(
+        f"no zero-shot scores of the rows, model, decoding and database of {tuned[-1].folder}: make "
+        "baseline with the same data=, decode=, rows= and eval.database=, or name folders to compare"
+        + f"; the newest that match: {command}"
+        * bool(older)
+    )
+
+
+def _zero_shot_beside(tuned: Recorded, scored: Sequence[Recorded]) -> Recorded | None:
+    """The newest zero-shot scores of the same rows and model, decoded and judged alike."""
+    wanted = [same(tuned) for same in SAME.values()]
+    alike = [each for each in scored if not each.tuned and each.base == tuned.base]
+    return next((each for each in reversed(alike) if [same(each) for same in SAME.values()] == wanted), None)
 
 
 def _warn(records: Sequence[Recorded]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -35,10 +36,11 @@ from medsql.config import (
     SettingsError,
     TrainSettings,
 )
+from medsql.data.sources import check_files
 from medsql.errors import UserError
 from medsql.runs.collect import Asking, of_run
-from medsql.runs.fingerprint import fingerprint, identity
-from medsql.runs.folder import busy, check_folder, is_locked
+from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity
+from medsql.runs.folder import RECORD, busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -80,13 +82,18 @@ def with_paths(settings: Any) -> Any:
         data = replace(data, path=_existing("data.path", data.path))
     if reads_rows and data.templates is not None:
         data = replace(data, templates=_existing("data.templates", data.templates))
+    if reads_rows:
+        check_files(data)
     if model.checkpoint.startswith(BUNDLED) and not checkpoint_folder(model.checkpoint).is_dir():
         raise SettingsError(f"model.checkpoint={model.checkpoint}: no such checkpoint is bundled")
     data = replace(data, cache_dir=str(Path(data.cache_dir).expanduser().absolute()))
     if _looks_local(model.checkpoint) and not model.fallbacks:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
     if isinstance(settings, EvaluateSettings | PredictSettings) and settings.adapter is not None:
-        settings = replace(settings, adapter=_existing("adapter", settings.adapter))
+        adapter = _existing("adapter", settings.adapter)
+        if Path(adapter, RECORD).exists():
+            raise SettingsError(f"adapter={settings.adapter}: that is a run's folder: run={settings.adapter}")
+        settings = replace(settings, adapter=adapter)
     if isinstance(settings, EvaluateSettings) and settings.eval.database is not None:
         database = _existing("eval.database", settings.eval.database)
         settings = replace(settings, eval=replace(settings.eval, database=database))
@@ -161,10 +168,28 @@ def _label(settings: TrainSettings | EvaluateSettings | PretrainSettings) -> str
     return folder_name(f"score-{Path(tuned).name if tuned else settings.model.name + '-zero-shot'}")
 
 
-def sweep_name(root: DictConfig) -> str:
-    """A sweep's folder: its name, or the overrides it was asked for."""
+def sweep_folder(parent: str, root: DictConfig) -> str:
+    """A sweep's folder: its name, or the overrides it was asked for that its results depend on.
+
+    Those of before were named by all overrides: where there is such a folder, the sweep goes on in it.
+    """
+    if root.get("name"):
+        return str(Path(parent, root.name))
     overrides = sorted(override for override in root.hydra.overrides.task if not override.startswith("name="))
-    return root.get("name") or folder_name(",".join(overrides) or "defaults")
+    every, telling = (
+        Path(parent, folder_name(",".join(some) or "defaults"))
+        for some in (overrides, [each for each in overrides if _tells(each)])
+    )
+    return str(every if every.exists() else telling)
+
+
+def _tells(override: str) -> bool:
+    """Whether results depend on the override, or the sweep is over it: then jobs are named by it, too."""
+    (key,) = explicit_keys([override])
+    if OverridesParser.create().parse_override(override).is_sweep_override():
+        return True
+    # The first of these stands for its adapter, and the second for the search's second objective.
+    return not (NOT_IDENTITY - {"run", "cost"}) & {key, key.split(".")[0]}
 
 
 def study_address(hydra: HydraConf) -> tuple[str, str]:
@@ -201,6 +226,32 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
+# --- help -------------------------------------------------------------------------------------------
+
+
+def explained(root: DictConfig) -> str:
+    """What `--help` says of a door's keys, which is its own file and comments, and of its groups."""
+    door, chosen = str(root.hydra.job.config_name), root.hydra.runtime.choices
+    text = (CONF / f"{door}.yaml").read_text(encoding="utf-8")
+    keys = re.findall(r"\n\n(.*?)\n+(?:#[^\n]*\n)*hydra:\n", text, re.DOTALL)
+    folders = {str(group): CONF / str(group) for group in (*root, *chosen)}
+    folders |= {"sweeps": CONF.parent / "sweeps"} if door == "train" else {}
+    groups = [
+        f"{group}: {', '.join(_options(folder, chosen.get(group)))}"
+        for group, folder in sorted(folders.items())
+        if not group.startswith("hydra") and folder.is_dir()
+    ]
+    said = ["Its keys, KEY=VALUE, or where they stand below another KEY.KEY=VALUE:", "", *keys, ""]
+    if groups:
+        said += ["Its groups, GROUP=OPTION, and GROUP.KEY=VALUE for the keys of an option:", "", *groups, ""]
+    return "\n".join(said)
+
+
+def _options(group: Path, default: Any) -> list[str]:
+    names = sorted(file.stem for file in group.glob("*.yaml"))
+    return [f"{name} (default)" if name == default else name for name in names]
+
+
 def _times(factor: float, value: Any) -> Any:
     # A value that is no number is reported where it stands, not where it is multiplied.
     return factor * value if isinstance(value, int | float) else None
@@ -212,7 +263,10 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "medsql.run_folder", lambda parent, *, _root_: run_folder(parent, _root_), replace=True
     )
-    OmegaConf.register_new_resolver("medsql.sweep_name", lambda *, _root_: sweep_name(_root_), replace=True)
+    OmegaConf.register_new_resolver(
+        "medsql.sweep_folder", lambda parent, *, _root_: sweep_folder(parent, _root_), replace=True
+    )
+    OmegaConf.register_new_resolver("medsql.explained", lambda *, _root_: explained(_root_), replace=True)
 
 
 register_resolvers()
@@ -292,7 +346,8 @@ def unknown_key(key: str, kind: type) -> str:
         return _unknown_plugin_key(key)
     shortest_first = sorted(known_keys(kind), key=len)  # which decides between equally likely ones
     closest = process.extractOne(key, shortest_first, scorer=_likeness, score_cutoff=60)
-    return f"there is no setting {key}; " + (f"did you mean {closest[0]}?" if closest else "--help lists all")
+    cure = f"did you mean {closest[0]}?" if closest else "--cfg job lists all"
+    return f"there is no setting {key}; {cure}"
 
 
 def _unknown_plugin_key(key: str) -> str:

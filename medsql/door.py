@@ -15,12 +15,14 @@ from types import FrameType
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medsql.composition import CONF, SETTINGS, causes, checked_settings, quoted, user_error
+from medsql.config import SettingsError
 from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
 PATHS = (
@@ -78,6 +80,7 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
             sys.argv[1:] = quote_paths(name_runs(sys.argv[1:]) if config_name == "compare" else sys.argv[1:])
             signal.signal(signal.SIGTERM, _stop)
             try:
+                check_options(sys.argv[1:])
                 replace_plugins()
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)()
             except KeyboardInterrupt:
@@ -89,6 +92,17 @@ def door(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return main
 
     return decorate
+
+
+def check_options(arguments: list[str]) -> None:
+    """Raises `SettingsError` for options that Hydra's own parser would refuse with its usage."""
+
+    def refuse(message: str) -> None:
+        raise SettingsError(f"{message}; a setting is KEY=VALUE without dashes, and --help lists them")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    parser.parse_args(arguments)
 
 
 def replace_plugins() -> None:

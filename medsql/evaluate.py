@@ -14,8 +14,8 @@ from medsql.runs.collect import base_of, codes_of, longest_target_of, rows_chang
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
 from medsql.runs.predictions import write_predictions
-from medsql.runs.recorded import counted
 from medsql.runs.table import print_folders
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,9 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     pairs = in_split[: settings.rows]
     if not pairs:
         raise SettingsError(f"split={settings.split}: data={settings.data.source} has no such rows to score")
+    if settings.rows is not None and settings.rows > len(in_split):
+        there = counted(len(in_split), "row")
+        log.warning("rows=%d: the %s split has %s, all are scored", settings.rows, settings.split, there)
     backbone = shared_backbone(settings.model)
     spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
     data = shared_tokens(splits, backbone, settings.data, spelling)
@@ -107,9 +110,9 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     loader = generation_loader(rows, len(pairs), settings.decode.batch_size, pad_id)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides the signature
     beams = counted(settings.decode.num_beams, "beam")
-    log.info("scoring %s, %s", counted(len(pairs), f"{settings.split} row"), beams)
+    log.info("generating SQL for %s, %s", counted(len(pairs), f"{settings.split} row"), beams)
     with autocast(settings.trainer, device):
-        predictions = predict(model, loader, decoder)
+        predictions = predict(model, loader, decoder, len(pairs))
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import secrets
 from argparse import Namespace
 from collections.abc import Iterator
@@ -19,9 +20,12 @@ from medsql.errors import UserError
 from medsql.files import create_json, write_text
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import Run, RunPruned
+from medsql.runs.labels import short
 from medsql.runs.overrides import overrides_of, search_space
 from medsql.runs.pages import PAGE
 from medsql.runs.predictions import read_predictions
+
+log = logging.getLogger(__name__)
 
 REPORT_RUN = "wandb-report.json"
 """Beside a sweep's runs: the id of the W&B run that shows its report."""
@@ -96,6 +100,7 @@ def open_loggers(settings: LoggerSettings, run: Run) -> Iterator[list[Logger]]:
         )  # columns of every run, pruned or not
         # W&B itself knows finished and failed.
         wandb_logger.experiment.finish(exit_code=0 if state in ("finished", "pruned") else 1)
+        _say_where(settings.wandb, wandb_logger.experiment)
 
 
 def _wandb_logger(settings: WandbSettings, run: Run) -> Any:
@@ -125,12 +130,20 @@ def _start(settings: WandbSettings, **options: Any) -> Any:
     import wandb  # takes a second
 
     places = {"project": settings.project, "entity": settings.entity, "tags": settings.tags}
+    # Of an offline run, one line of our own says enough.
+    options["settings"] = wandb.Settings(silent=settings.mode == "offline")
     try:
         return wandb.init(**places, mode=settings.mode, resume="allow", **options)  # type: ignore[arg-type]
     except wandb.errors.Error as error:
         raise UserError(
             f"W&B: {' '.join(str(error).split())}; logger.wandb.mode=offline needs no account"
         ) from error
+
+
+def _say_where(settings: WandbSettings, experiment: Any) -> None:
+    """Of an offline run, where it lies and how it is uploaded."""
+    if settings.mode == "offline":
+        log.info("W&B offline, to upload it: wandb sync %s", short(Path(experiment.settings.sync_dir)))
 
 
 def swept_here(run: Run) -> dict[str, Any]:
@@ -205,3 +218,4 @@ def log_report(settings: WandbSettings, sweep: str, report: Path) -> None:
         files = wandb.Artifact(f"report-{name}", "report")
         files.add_dir(str(report))
         experiment.log_artifact(files)
+    _say_where(settings, experiment)

@@ -19,6 +19,7 @@ from medsql.config import PredictSettings, SettingsError
 from medsql.data.pairs import checked_question, trimmed
 from medsql.door import door
 from medsql.errors import UserError
+from medsql.wording import counted
 
 if TYPE_CHECKING:
     from medsql.text_to_sql import Answer
@@ -81,7 +82,7 @@ def predict(arguments: list[str], settings: PredictSettings, folder: Path) -> No
             said.update(remarks(answer))
     except BrokenPipeError:  # as `head` leaves when it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own last flush
-        log.info("nobody reads on: stopped after %d questions", answered)
+        log.info("nobody reads on: stopped after %s", counted(answered, "question"))
     for remark, count in said.items():
         log.warning("%d of %d %s", count, answered, remark)
     if asked.unreadable:
@@ -171,7 +172,7 @@ class Asked:
                 yield question
         self.empty += empty
         if empty:
-            log.warning("%s: %d empty lines passed over", name, empty)
+            log.warning("%s: %s passed over", name, counted(empty, "empty line"))
 
     def passed_over(self) -> str:
         """How many lines were, in words."""

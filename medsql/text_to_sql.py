@@ -29,6 +29,7 @@ from medsql.model.hardware import autocast, prepare_device
 from medsql.model.lora import load_adapter, merge_adapter
 from medsql.runs.collect import codes_of, longest_target_of
 from medsql.sql.database import Limits, Result, Sandbox, Value
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -118,12 +119,12 @@ class TextToSql:
         self.spelling = _spelling(settings, self.tokenizer)
         self.decoder, _ = load_decoder(settings.decode, self.tokenizer, longest, self.spelling, training=None)
         log.info(
-            "%s answers: %s, prompt %s, %d beams, at most %d tokens",
+            "%s answers: %s, prompt %s, %s, at most %s",
             settings.run or settings.adapter or f"{settings.model.name}, zero-shot,",
             backbone.checkpoint,
             settings.data.prompt,
-            settings.decode.num_beams,
-            self.decoder.max_new_tokens,
+            counted(settings.decode.num_beams, "beam"),
+            counted(self.decoder.max_new_tokens, "token"),
         )
 
     @classmethod

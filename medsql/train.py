@@ -18,7 +18,7 @@ from medsql.evaluate import score_baseline
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
 from medsql.runs.predictions import values_of, write_predictions
-from medsql.runs.recorded import counted
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,11 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     )
     run.note(parameters=asdict(parameters), steps=data.total_steps, **decoding)
     if splits.hospital:
-        log.info("the first %d of %d steps see the hospital's rows alone", data.first_steps, data.total_steps)
+        log.info(
+            "the first %d of %s see the hospital's rows alone",
+            data.first_steps,
+            counted(data.total_steps, "step"),
+        )
         if data.first_steps == data.total_steps:
             log.warning("optim.max_steps=%s: no step is left for other rows", settings.optim.max_steps)
         run.note(first_steps=data.first_steps)
@@ -120,9 +124,9 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         saved = "model" if settings.lora.targets is None else "adapter"
         save_model(module.model, tokenizer, run.folder / saved)
 
-        log.info("scoring %s", counted(len(splits.test), "test row"))
+        log.info("generating SQL for %s", counted(len(splits.test), "test row"))
         with autocast(settings.trainer, prepare_device(settings.trainer)):
-            predictions = predict(module.model, data.test_dataloader(), decoder)
+            predictions = predict(module.model, data.test_dataloader(), decoder, len(splits.test))
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": decoder.max_new_tokens}
         facts |= {"decode": asdict(settings.decode)}

@@ -131,7 +131,7 @@ def test_a_relative_path_is_made_absolute(tmp_path, monkeypatch):
 
 BESIDE = {
     "data.path": ["data=jsonl"],
-    "data.templates": ["data=mimicsql", "data.path=place"],
+    "data.templates": ["data=mimicsql", "data.path=rows"],
     "decode.schema": ["decode=constrained"],
     "decode.values": ["decode=constrained"],
     "decode.database": ["decode=guided"],
@@ -142,6 +142,8 @@ BESIDE = {
 @pytest.mark.parametrize("key", PATHS)
 def test_whatever_path_is_typed_the_command_has_it_absolute(tmp_path, monkeypatch, key):
     (tmp_path / "place").write_text("content")
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.json").touch()
     monkeypatch.chdir(tmp_path)
     run = asked_for(tmp_path / "job", *BESIDE.get(key, []), f"{key}=place")
     monkeypatch.chdir("/")

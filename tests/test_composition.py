@@ -1,13 +1,16 @@
 """Every option of every group composes into valid settings, and mistakes are answered in one line."""
 
 import itertools
+import string
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hydra.core.plugins import Plugins
+from omegaconf import DictConfig
 
-from medsql.composition import CONF, SETTINGS, explain, folder_name, unknown_key, with_paths
+from medsql.composition import CONF, SETTINGS, explain, folder_name, sweep_folder, unknown_key, with_paths
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
 from medsql.runs.fingerprint import flatten
@@ -32,6 +35,19 @@ def test_every_option_composes_for_training(settings, group, option):
 def test_every_option_composes_for_evaluation_and_prediction(settings, group, option):
     for door in ("evaluate", "predict"):
         assert settings(door, f"{group}={option}", *NEEDS.get(option, []))
+
+
+@pytest.mark.parametrize("door", SETTINGS)
+def test_help_says_what_a_door_does_with_its_own_keys_and_groups_and_no_others(composed, door):
+    config = composed(door)
+    said = config.hydra.help.template
+    string.Template(said).substitute()  # as Hydra does: a `$` would be taken for a variable
+    assert config.hydra.help.header in said and f"  python -m medsql.{door}" in said
+    own = [key for key, value in config.items() if not isinstance(value, DictConfig)]
+    assert own and all(f"\n{key}: " in said for key in own if key not in ("hydra", "logger"))
+    groups = {name for name, _ in OPTIONS} & set(config)
+    told = {line.split(":")[0] for line in said.rpartition("Its groups")[2].splitlines() if ": " in line}
+    assert told - {"experiment", "sweeps"} == groups if groups else "Its groups" not in said
 
 
 def test_every_door_composes_with_nothing_overridden(settings):
@@ -313,3 +329,65 @@ def test_folders_to_compare_may_be_typed_as_they_are():
 
 def test_in_a_sweep_commas_stay_what_they_are():
     assert quote_paths(["-m", "run=a,b"]) == ["-m", "run=a,b"]
+
+
+def test_a_sweep_is_named_by_what_its_results_depend_on(composed, tmp_path):
+    def folder(*overrides):
+        config = composed("train", *overrides)
+        # The grammar of Hydra composes no sweep here: what was asked for is put in its place.
+        config.hydra.overrides.task = ["lora.r=8,16", *overrides]
+        return Path(sweep_folder(str(tmp_path), config)).name
+
+    here = ["logger.csv={}", "trainer=cpu", "trainer.threads=2", "data.cache_dir=/some/where"]
+    assert folder("optim.epochs=3", *here) == folder("optim.epochs=3") == "lora.r=8,16,optim.epochs=3"
+    assert folder("cost=parameters") == "cost=parameters,lora.r=8,16", "another search than without"
+    assert folder("name=mine", *here) == "mine"
+    swept = composed("train")
+    swept.hydra.overrides.task = ["trainer.threads=1,2"]
+    assert Path(sweep_folder("m", swept)) == Path("m", "trainer.threads=1,2"), "what is swept names it"
+
+
+def test_a_sweep_that_was_named_by_all_that_was_asked_for_is_found_again(composed, tmp_path):
+    config = composed("train", "trainer.threads=2")
+    config.hydra.overrides.task = ["lora.r=8,16", "trainer.threads=2"]
+    assert sweep_folder(str(tmp_path), config) == str(tmp_path / "lora.r=8,16")
+    (tmp_path / "lora.r=8,16,trainer.threads=2").mkdir()
+    assert sweep_folder(str(tmp_path), config) == str(tmp_path / "lora.r=8,16,trainer.threads=2")
+
+
+def test_a_runs_folder_in_the_place_of_an_adapters_is_answered_with_the_key(settings, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    for door in ("evaluate", "predict"):
+        asked = settings(door, f"adapter={tmp_path}", "run=null")
+        with pytest.raises(SettingsError, match=f"that is a run's folder: run={tmp_path}$"):
+            with_paths(asked)
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "files", "says"),
+    [
+        ("mimicsql", "source", [], "holds none of train.json, dev.json, test.json"),
+        (
+            "mimicsql",
+            "source",
+            ["dev.json"],
+            "no file of training rows, only of validation; ",
+        ),
+        ("mimicsql", "report", ["dev.json", "test.json"], "only of validation and test; add one"),
+        ("mixture", "source", ["test.json"], "only of test; data.split=report"),
+        ("jsonl", "source", ["test.jsonl"], "only of test; data.split=report"),
+        ("mimicsql", "report", ["dev.json"], None),
+        ("jsonl", "source", ["train.jsonl"], None),
+    ],
+)
+def test_files_that_splits_need_are_looked_for_before_anything_is_loaded(
+    settings, tmp_path, data, split, files, says
+):
+    for name in files:
+        (tmp_path / name).touch()
+    asked = settings("train", f"data={data}", f"data.path={tmp_path}", f"data.split={split}")
+    if says is None:
+        assert with_paths(asked).data.path == str(tmp_path)
+    else:
+        with pytest.raises(SettingsError, match=says):
+            with_paths(asked)

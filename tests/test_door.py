@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from medsql.door import PATHS, forget_frames, quote_paths
+from medsql.config import SettingsError
+from medsql.door import PATHS, check_options, forget_frames, quote_paths
 
 
 class Model:
@@ -45,3 +46,13 @@ def test_a_path_may_hold_what_means_something_to_hydra(key: str, prefix: str) ->
 def test_what_is_no_path_is_left_to_hydra() -> None:
     others = ["lora.targets=[q,v]", "rundown=a,b", "data.pathology=a,b", "a.database=a,b", "~run=a,b"]
     assert quote_paths(others) == others
+
+
+@pytest.mark.parametrize("typed", [["3", "--epochs"], ["--cfg", "jop"], ["lora.r=8", "-x"]])
+def test_an_option_that_there_is_not_is_answered_in_one_line_that_says_how_settings_look(
+    typed: list[str],
+) -> None:
+    with pytest.raises(SettingsError, match="a setting is KEY=VALUE without dashes") as refusal:
+        check_options(typed)
+    assert "\n" not in str(refusal.value) and typed[-1] in str(refusal.value)
+    check_options(["-m", "lora.r=8,16", "--cfg", "job"])

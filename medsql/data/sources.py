@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from medsql.config import SPLITS, DataSettings, SettingsError
 from medsql.data.pairs import Pair, trimmed
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Source:
     def _describe(self, name: str) -> str:
         reasons = self.dropped.get(name, {})
         lost = f", {sum(reasons.values())} dropped: {_count(reasons)}" if reasons else ""
-        return f"{name} ({len(self.splits[name])} rows{lost})"
+        return f"{name} ({counted(len(self.splits[name]), 'row')}{lost})"
 
 
 def read_source(settings: DataSettings) -> Source:
@@ -71,6 +72,23 @@ def read_source(settings: DataSettings) -> Source:
         if reasons:
             source.dropped[name] = reasons
     return source
+
+
+def check_files(settings: DataSettings) -> None:
+    """Look whether the files are there that splits are made of; no row is read.
+
+    Raises `SettingsError` where a folder has none, or none of training rows to cut the others from.
+    """
+    readers = {"mimicsql": _mimicsql, "jsonl": _jsonl}
+    if settings.source not in readers:
+        return
+    found = readers[settings.source](settings)
+    alone = len(found) == 1
+    if "train" not in found and not (alone and settings.split == "report"):
+        cure = "data.split=report cuts all splits from the one there is" if alone else "add one"
+        raise SettingsError(
+            f"data.path={settings.path}: no file of training rows, only of {' and '.join(found)}; {cure}"
+        )
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,8 @@ def _usable(name: str, rows: Rows, parse: Callable[[Any], T]) -> tuple[list[T], 
             if reasons.total() <= SHOWN:
                 log.warning("%s: row dropped, %s", where, unusable)
     if reasons:
-        log.warning("%s: %d rows dropped (%s), %d kept", name, reasons.total(), _count(reasons), len(pairs))
+        dropped = counted(reasons.total(), "row")
+        log.warning("%s: %s dropped (%s), %d kept", name, dropped, _count(reasons), len(pairs))
     return pairs, dict(reasons)
 
 

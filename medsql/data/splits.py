@@ -13,6 +13,7 @@ from medsql.config import FOLDS, SPLITS, DataSettings, SettingsError
 from medsql.data.further import further_rows
 from medsql.data.pairs import Pair, pairs_digest
 from medsql.data.sources import Source, read_source
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
         "own_training_sha256": pairs_digest(own_training),
     }
-    log.info("data: %s", ", ".join(f"{len(pairs)} {name} rows" for name, pairs in final.items()))
+    log.info("data: %s", ", ".join(counted(len(pairs), f"{name} row") for name, pairs in final.items()))
     return Splits(**final, record=record, further=len(further.rows), hospital=further.hospital)
 
 
@@ -94,7 +95,8 @@ def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, li
     train_and_validation, test = (_cut if settings.fold is None else _fold)(pairs, settings, source)
     train, validation = _cut(train_and_validation, settings, source)
     unused = {name: len(rows) for name, rows in source.splits.items() if name != pool}
-    log.info("data.split=report cuts all splits from the source's %s split (%d rows)", pool, len(pairs))
+    rows = counted(len(pairs), "row")
+    log.info("data.split=report cuts all splits from the source's %s split (%s)", pool, rows)
     _say_unused(unused)
     splits = {"train": train, "validation": validation, "test": test}
     return splits, {"pool": pool, "fold": settings.fold, "cut": list(SPLITS), "unused": unused}
@@ -110,7 +112,8 @@ def _source_splits(source: Source, settings: DataSettings) -> tuple[dict[str, li
     lacking = [name for name in ("test", "validation") if name not in splits]
     for name in lacking:  # test first, as the report cuts
         splits["train"], splits[name] = _cut(splits["train"], settings, source)
-        log.info("the source has no %s split: %d rows cut from train", name, len(splits[name]))
+        rows = counted(len(splits[name]), "row")
+        log.info("the source has no %s split: %s cut from train", name, rows)
     if not splits["validation"]:
         cure = "add some, or take the split away to have it cut from train"
         raise _unfit(settings, source, "no validation rows", cure)
@@ -123,7 +126,7 @@ def _source_splits(source: Source, settings: DataSettings) -> tuple[dict[str, li
 
 def _cut(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[list[Pair], list[Pair]]:
     if len(pairs) < 2:
-        what = f"too little to cut a split from, {len(pairs)} rows"
+        what = f"too little to cut a split from, {counted(len(pairs), 'row')}"
         raise _unfit(settings, source, what, "add rows with a question and SQL")
     return tuple(train_test_split(pairs, test_size=SHARE, random_state=SEED))
 
@@ -131,7 +134,9 @@ def _cut(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[lis
 def _fold(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[list[Pair], list[Pair]]:
     """All rows but those of fold `settings.fold`, and those; over the folds each row is tested once."""
     if len(pairs) < FOLDS:
-        raise _unfit(settings, source, f"too little for {FOLDS} folds, {len(pairs)} rows", "add rows")
+        raise _unfit(
+            settings, source, f"too little for {FOLDS} folds, {counted(len(pairs), 'row')}", "add rows"
+        )
     assert settings.fold is not None
     folds = KFold(FOLDS, shuffle=True, random_state=SEED).split(pairs)
     rest, tested = list(folds)[settings.fold]
@@ -145,7 +150,9 @@ def _unfit(settings: DataSettings, source: Source, what: str, cure: str) -> Sett
 
 def _say_unused(unused: dict[str, int]) -> None:
     if unused:
-        log.warning("not used: %s", ", ".join(f"{name} ({rows} rows)" for name, rows in unused.items()))
+        log.warning(
+            "not used: %s", ", ".join(f"{name} ({counted(rows, 'row')})" for name, rows in unused.items())
+        )
 
 
 def _first_rows(
@@ -171,7 +178,6 @@ def _overlaps(splits: dict[str, list[Pair]]) -> dict[str, dict[str, int]]:
         queries = {pair.sql for pair in splits[one]} & {pair.sql for pair in splits[other]}
         overlaps[f"{one}/{other}"] = {"questions": len(questions), "sql": len(queries)}
         if questions or queries:
-            log.warning(
-                "%s/%s: %d questions and %d queries in both", one, other, len(questions), len(queries)
-            )
+            both = counted(len(questions), "question"), counted(len(queries), "query", "queries")
+            log.warning("%s/%s: %s and %s in both", one, other, *both)
     return overlaps

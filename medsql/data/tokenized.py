@@ -21,6 +21,7 @@ from medsql.data.prompts import prompt_template, render
 from medsql.data.spelling import Spelling, decoded, needed_spelling
 from medsql.data.splits import Splits
 from medsql.files import write_json
+from medsql.wording import counted
 
 if TYPE_CHECKING:  # each takes a second or more to import
     import pyarrow as pa
@@ -85,7 +86,7 @@ def tokenize_splits(
         key = hashlib.sha256(f"{recipe} {pairs_digest(pairs)}".encode()).hexdigest()[:32]
         datasets[name], counts[name], state = _cached(cache / key, pairs, task)
         states[name] = {"state": state, "key": key}
-        log.info("%s: %d rows tokenised (cache: %s)", name, len(pairs), state)
+        log.info("%s: %s tokenised (cache: %s)", name, counted(len(pairs), "row"), state)
         _warn_truncated(name, counts[name], settings)
     record = {
         "tokenizer": tokenizer_digest(tokenizer)[:16],
@@ -105,9 +106,9 @@ def tokenize_splits(
 
 
 def _warn_truncated(name: str, counts: dict[str, int], settings: DataSettings) -> None:
-    for what, limit in (("inputs", settings.max_input_tokens), ("targets", settings.max_target_tokens)):
-        if counts[f"truncated_{what}"]:
-            log.warning("%s: %d %s truncated to %d tokens", name, counts[f"truncated_{what}"], what, limit)
+    for what, limit in (("input", settings.max_input_tokens), ("target", settings.max_target_tokens)):
+        if count := counts[f"truncated_{what}s"]:
+            log.warning("%s: %s truncated to %d tokens", name, counted(count, what), limit)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def load_backbone(settings: ModelSettings) -> Backbone:
     transformers_logging.disable_progress_bar()  # for "Loading weights", over before it can be read
     failures: dict[str, str] = {}
     for checkpoint in (settings.checkpoint, *settings.fallbacks):
+        log.info("loading %s", checkpoint)
         try:
             model, tokenizer = _load(checkpoint, getattr(torch, settings.dtype))
         except Exception as error:  # hub, disk, JSON and weight formats each raise their own

@@ -35,6 +35,7 @@ from medsql.sql.known_values import LITERAL, read_values, text_columns, values_i
 from medsql.sql.parts import Column
 from medsql.sql.schema import MIMICSQL, Schema
 from medsql.sql.schema_file import read_schema
+from medsql.wording import counted
 
 NEVER = 2**15 - 1
 """Tokens to the end from where no end can be reached."""
@@ -274,11 +275,11 @@ def load_constraint(
     for what, count in left_out.items():
         if count:
             log.warning("constrained decoding leaves out %d %s", count, what.replace("_", " "))
-    log.info("constrained decoding: %d columns with listed values, %d with any", len(values), len(free))
+    listed = counted(len(values), "column")
+    log.info("constrained decoding: %s with listed values, %d with any", listed, len(free))
     if constraint.shortest > max_new_tokens:
-        raise SettingsError(
-            f"decode.max_new_tokens={max_new_tokens}: the shortest query has {constraint.shortest} tokens"
-        )
+        shortest = counted(constraint.shortest, "token")
+        raise SettingsError(f"decode.max_new_tokens={max_new_tokens}: the shortest query has {shortest}")
     return constraint
 
 

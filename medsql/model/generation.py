@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -15,8 +16,12 @@ from medsql.data.pairs import Pair, Prediction
 from medsql.data.spelling import decoded
 from medsql.errors import UserError
 from medsql.model.decoder import Decoder
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 15.0
+"""Between two lines of a log that say how far something has come."""
 
 
 def generate_sql(
@@ -53,17 +58,25 @@ def generate_sql(
 
 
 def predict(
-    model: PreTrainedModel | PeftModel, batches: Iterable[Mapping[str, Tensor]], decoder: Decoder
+    model: PreTrainedModel | PeftModel,
+    batches: Iterable[Mapping[str, Tensor]],
+    decoder: Decoder,
+    rows: int | None = None,
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
-    Raises `UserError` where the GPU's memory does not suffice.
+    Given how many `rows` there are, logs every `EVERY_SECONDS` how far it has come. Raises `UserError` where
+    the GPU's memory does not suffice.
     """
     outputs: dict[int, Prediction] = {}
+    said = time.monotonic()
     try:
         for batch in batches:
             queries = generate_sql(model, batch, decoder)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
+            if rows is not None and time.monotonic() - said >= EVERY_SECONDS:
+                log.info("generated %d of %s", len(outputs), counted(rows, "query", "queries"))
+                said = time.monotonic()
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error
     return [outputs[row] for row in sorted(outputs)]

@@ -10,9 +10,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import RichProgressBar
 
-log = logging.getLogger(__name__)
+from medsql.model.generation import EVERY_SECONDS
 
-EVERY_SECONDS = 15.0
+log = logging.getLogger(__name__)
 
 
 class TrainingBar(RichProgressBar):

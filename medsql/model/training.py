@@ -19,6 +19,7 @@ from medsql.model.hardware import precision, prepare_device
 from medsql.model.module import FineTuner, TrainingError
 from medsql.model.progress import ProgressLines, TrainingBar
 from medsql.runs import terminal
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -95,5 +96,6 @@ def hardware_record(trainer: pl.Trainer) -> dict[str, Any]:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     record = {"device": name, "precision": trainer.precision, "threads": torch.get_num_threads()}
-    log.info("on %s, precision %s, %d threads", *record.values())
+    threads = counted(torch.get_num_threads(), "thread")
+    log.info("on %s, precision %s, %s", record["device"], record["precision"], threads)
     return record

@@ -11,6 +11,7 @@ from medsql.runs.labels import score_label
 from medsql.runs.predictions import read_predictions
 from medsql.runs.recorded import Recorded, by_rows
 from medsql.runs.table import columns, show
+from medsql.wording import counted
 
 if TYPE_CHECKING:
     from medsql.metrics.significance import Difference
@@ -57,11 +58,11 @@ def compare_by_rows(records: Sequence[Recorded]) -> list[Comparison]:
 def print_differences(comparisons: Sequence[Comparison]) -> None:
     """A table for each comparison: the differences in points, with intervals and p-values."""
     for comparison in comparisons:
-        table = columns("scored", "score", numbers=["difference, points", "rows", "p"])
+        table = columns("scored", "score", numbers=["points", "rows", "p"])
         for row in comparison.rows():
             table.add_row(*row)
         first = comparison.first
-        print(f"\nDifference from {first.label} on the same {first.n} rows:")
+        print(f"\nDifference from {first.label} on the same {counted(first.n or 0, 'row')}:")
         show(table)
     if comparisons:
         print(METHODS)
@@ -94,11 +95,9 @@ def differences(first: Recorded, second: Recorded) -> dict[str, Difference]:
 
 
 def in_points(difference: Difference) -> str:
-    """`+3.0 (-1.2 to +7.1)`, in percentage points; `+3.0 (no spread)` of differences all the same."""
-    if difference.low == difference.high:
-        return f"{100 * difference.value:+.1f} (no spread)"
-    value, low, high = (f"{100 * part:+.1f}" for part in difference[:3])
-    return f"{value} ({low} to {high})"
+    """`+3.0 (−1.2 to +7.1)`, in percentage points; `+3.0 (no spread)` of differences all the same."""
+    value, low, high = (f"{100 * part:+.1f}".replace("-", "−") for part in difference[:3])
+    return f"{value} (no spread)" if difference.low == difference.high else f"{value} ({low} to {high})"
 
 
 def p_value(p: float) -> str:

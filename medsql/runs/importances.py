@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from medsql.runs.recorded import Recorded, counted, lower_is_better, unlike
+from medsql.runs.recorded import Recorded, lower_is_better, unlike
 from medsql.runs.swept import Parameter
+from medsql.wording import counted
 
 FEWEST = 10
 """Finished runs below which a forest's importances are mere noise, and are not given."""

@@ -241,8 +241,12 @@ def draw(axes: Axes, curves: Sequence[Curve], marked: bool = True, clipped: bool
     Not `clipped`, markers of values that lie on the axis are whole.
     """
     for label, style, steps, values, pruned in curves:
+        alone = len(steps) == 1  # a line of one value is none
         if style is None:
-            axes.plot(steps, values, color="#b0b0b0", linewidth=0.7, alpha=0.7, label=OTHERS, zorder=1.5)
+            dot = "." if alone else None
+            axes.plot(
+                steps, values, color="#b0b0b0", linewidth=0.7, marker=dot, alpha=0.7, label=OTHERS, zorder=1.5
+            )
         else:
             color, marker, line = LINES[style]
             axes.plot(
@@ -250,7 +254,7 @@ def draw(axes: Axes, curves: Sequence[Curve], marked: bool = True, clipped: bool
                 values,
                 color=color,
                 linestyle=line,
-                marker=marker if marked else None,
+                marker=marker if marked or alone else None,
                 markevery=max(1, len(steps) // 12),
                 mec="white",
                 label=label,

@@ -17,6 +17,7 @@ from medsql.files import write_json, write_json_lines
 
 if TYPE_CHECKING:
     from medsql.metrics.execution import Execution
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def write_predictions(
     from medsql.metrics.scores import score, score_rows
     from medsql.metrics.sharpness import sharpness
 
+    log.info("scoring %s", counted(len(pairs), "query", "queries"))
     execution = execution or Execution()
     scored = score_rows(pairs, [prediction.sql for prediction in predictions], execution)
     rows = [

@@ -15,6 +15,7 @@ from medsql.errors import UserError
 from medsql.metrics.estimate import Estimate
 from medsql.runs.fingerprint import flatten
 from medsql.runs.folder import RECORD, is_locked, read_record
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -240,11 +241,6 @@ def _machine(device: str, cpus: Any, hardware: dict[str, Any]) -> str:
     return ", ".join([*filter(None, [device]), *(counted(count, what) for count, what in counts if count)])
 
 
-def counted(count: int, what: str) -> str:
-    """`1 run`, `2 runs`."""
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
 def score_names(records: Iterable[Recorded]) -> list[str]:
     """The scores that any of them has, in the project's order."""
     found = dict.fromkeys(name for record in records for name in record.scores)
@@ -274,6 +270,12 @@ def _by_standing(runs: Iterable[Recorded]) -> list[Recorded]:
         return sign * (run.standing or 0.0), run.validation.get("val/loss", math.inf)
 
     return sorted((run for run in runs if run.standing is not None), key=standing)
+
+
+def metric_of(runs: Iterable[Recorded]) -> str:
+    """What the objective of all of them is; `objective` where that is not one for all, or not recorded."""
+    metrics = {run.metric for run in runs}
+    return (metrics.pop() if len(metrics) == 1 else "") or "objective"
 
 
 def lower_is_better(run: Recorded) -> bool:
@@ -364,7 +366,7 @@ def _remarks(record: Recorded) -> Iterable[str]:
         of = "; ".join(f"{', '.join(names)}: of {counted(rows, 'row')}" for rows, names in fewer.items())
         cannot = record.cannot_judge
         why = ", ".join("finds nothing" if reason == "empty" else reason for reason in cannot)
-        queries = "1 gold query" if sum(cannot.values()) == 1 else f"{sum(cannot.values())} gold queries"
+        queries = counted(sum(cannot.values()), "gold query", "gold queries")
         yield of + (f"; {queries} cannot be judged: {why}" if cannot else "")
     if record.truncated:
         bound = f" at {record.bound} tokens" if record.bound else ""

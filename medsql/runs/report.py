@@ -20,7 +20,6 @@ from medsql.runs.predictions import ERRORS, read_rows
 from medsql.runs.recorded import (
     Again,
     Recorded,
-    counted,
     lower_is_better,
     on_losses,
     ranked,
@@ -45,6 +44,7 @@ from medsql.runs.sweep_sections import (
     swept_section,
 )
 from medsql.runs.swept import swept
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def _in_short(
         ]
         rest = f"; {len(said) - 3} more below" if len(said) > 3 else ""
         section.texts.append(
-            f"Against {first.label}, {score_label(name)} on the same {first.n} rows: "
+            f"Against {first.label}, {score_label(name)} on the same {counted(first.n or 0, 'row')}: "
             f"{'; '.join(said[:3])}{rest}."
         )
     if again is not None:
@@ -328,7 +328,7 @@ def _decoding(record: Recorded) -> str:
     on = [word for name, word in switches.items() if record.settings.get(f"decode.{name}")]
     files = {name: record.settings.get(f"decode.{name}") for name in ("schema", "values", "database")}
     named = [f"{name} {file}" for name, file in files.items() if file]
-    return ", ".join(["greedy" if beams == 1 else f"{beams} beams", *on, *named])
+    return ", ".join(["greedy" if beams == 1 else counted(beams, "beam"), *on, *named])
 
 
 def _published(records: Iterable[Recorded]) -> Section:

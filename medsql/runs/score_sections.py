@@ -15,6 +15,7 @@ from medsql.runs.recorded import (
     by_rows,
     differing_settings,
     lower_is_better,
+    metric_of,
     on_losses,
     ranked,
     remarks,
@@ -23,6 +24,7 @@ from medsql.runs.recorded import (
 )
 from medsql.runs.sweep_sections import OF_F1, add_front
 from medsql.runs.table import decimals
+from medsql.wording import counted
 
 LONGEST_ERROR = 120
 """Characters of an error that a table has room for; the run's log has all of it."""
@@ -71,7 +73,7 @@ def _score_plot(group: Sequence[Recorded], name: str) -> Plot:
     shown = group[:MOST_ROWS]
     names = [name for name in score_names(shown) if name not in OF_F1]
     panels = {score_label(name): [each.scores.get(name) for each in shown] for name in names}
-    caption = f"Scores on the same {shown[0].n} {shown[0].split} rows, with 95 % intervals."
+    caption = f"Scores on the same {counted(shown[0].n or 0, f'{shown[0].split} row')}, with 95 % intervals."
     figure = plots.dots([each.label for each in shown], panels)
     return Plot(name, figure, caption + left_out(len(group) - len(shown), "the table has all"))
 
@@ -111,8 +113,8 @@ def runs_section(runs: Sequence[Recorded]) -> Section:
 
 def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
     """Where each run stands and what it cost; test scores in a table of their own where they are many."""
-    metrics = {run.metric for run in runs}
-    with_loss = metrics != {"val/loss"}
+    objective = metric_of(runs)
+    with_loss = objective != "val/loss"
     beside = list(names) if len(names) <= MOST_BESIDE else list(names[:1])
     rows = [
         [
@@ -126,8 +128,7 @@ def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
         ]
         for run in runs
     ]
-    objective = metrics.pop() if len(metrics) == 1 else ""
-    columns = ["run", "state", objective or "objective", *(["val/loss"] if with_loss else [])]
+    columns = ["run", "state", objective, *(["val/loss"] if with_loss else [])]
     columns += [*[f"test {score_label(name)}" for name in beside], "trained weights", "minutes"]
     done = ranked(runs)
     method = "" if unlike(done) else "Best first, by the objective, which is a validation score. "

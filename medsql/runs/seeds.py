@@ -19,8 +19,9 @@ from medsql.metrics.estimate import Estimate
 from medsql.runs.differences import in_points, p_value
 from medsql.runs.labels import score_label
 from medsql.runs.predictions import read_predictions
-from medsql.runs.recorded import Recorded, counted, lower_is_better, ranked, score_names, unlike
+from medsql.runs.recorded import Recorded, lower_is_better, metric_of, ranked, score_names, unlike
 from medsql.runs.table import columns, show
+from medsql.wording import counted
 
 if TYPE_CHECKING:
     from medsql.metrics.significance import Difference
@@ -227,6 +228,9 @@ def _means(runs: Sequence[Sequence[float]]) -> list[float]:
 
 # --- what is said of them ---------------------------------------------------------------------------
 
+DIFFERENCE_COLUMNS = ("rows", "points, over rows", "p, over rows", "points, over seeds", "p, over seeds")
+"""Of `difference_rows`, behind the score's name."""
+
 
 def mean_rows(found: Sequence[Configuration], names: Sequence[str]) -> list[list[str]]:
     """A line for each configuration: label, number of seeds, the objective's mean, those of the scores."""
@@ -256,6 +260,11 @@ def title_of(comparison: SeedComparison) -> str:
     return f"{second.label} minus {first.label}, {len(seeds)} seeds"
 
 
+def metric_of_all(found: Sequence[Configuration]) -> str:
+    """What the objective of all their runs is."""
+    return metric_of(run for each in found for run in each.runs.values())
+
+
 def print_seeds(found: Sequence[Configuration], comparisons: Sequence[SeedComparison]) -> None:
     """Both tables on the terminal, of the scores that most ask for and of `MOST_PRINTED` comparisons."""
     if not found:
@@ -263,14 +272,14 @@ def print_seeds(found: Sequence[Configuration], comparisons: Sequence[SeedCompar
     names = ["exact_match", "logical_form", "execution", "token_f1"]
     names = [name for name in names if any(each.score(name) for each in found)]
     of_scores = [f"test {score_label(name)} %" for name in names]
-    table = columns("mean over seeds", numbers=["seeds", "objective", *of_scores])
+    table = columns("configuration", numbers=["seeds", f"{metric_of_all(found)}, mean", *of_scores])
     for row in mean_rows(found, names):
         table.add_row(*row)
     print()
     show(table)
     print(MEANS)
     for comparison in comparisons[:MOST_PRINTED]:
-        table = columns("score", numbers=["rows", "points, over rows", "p", "points, over seeds", "p"])
+        table = columns("score", numbers=DIFFERENCE_COLUMNS)
         for row in difference_rows(comparison, names):
             table.add_row(*row)
         print(f"\n{title_of(comparison)}:")

@@ -29,6 +29,7 @@ from medsql.errors import UserError
 from medsql.runs.fingerprint import difference
 from medsql.runs.folder import RunConflict
 from medsql.runs.leases import METADATA, Leases
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -194,7 +195,7 @@ class SharedStudy:
             if jobs or not running:
                 return jobs
             if not told:
-                log.info("waiting for %d trials of other workers", len(running))
+                log.info("waiting for %s of other workers", counted(len(running), "trial"))
                 told = True
             time.sleep(POLL)
 
@@ -302,6 +303,18 @@ class SharedStudy:
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
         return self.address.load().get_trials()
+
+    @property
+    def left(self) -> int:
+        """How many trials have neither ended well nor failed for good."""
+        ended = (TrialState.COMPLETE, TrialState.PRUNED)
+        return max(0, self.n_trials - sum(t.state in ended for t in self.trials) - len(self.failed()))
+
+    def standing(self) -> str:
+        """How far the study has come: `3 of 20 trials done, 17 to go, 1 of them begun`."""
+        begun = sum(trial.state == TrialState.RUNNING for trial in self.trials)
+        done = f"{self.n_trials - self.left} of {counted(self.n_trials, 'trial')} done, {self.left} to go"
+        return f"{done}, {begun} of them begun" if begun else done
 
     @property
     def objectives(self) -> int:

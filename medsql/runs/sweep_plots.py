@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -127,12 +128,16 @@ def effects(parameters: Sequence[Axis], standing: Standing) -> Figure:
     return figure
 
 
+MARKED: Any = {"linestyle": "none", "clip_on": False}
+"""Markers without a line; those that lie on an axis are whole."""
+
+
 def _dot(color: str) -> Any:
-    return {"linestyle": "none", "marker": "o", "color": color, "alpha": 0.65, "mec": "white", "zorder": 5}
+    return MARKED | {"marker": "o", "color": color, "alpha": 0.65, "mec": "white", "zorder": 5}
 
 
 def _unfinished() -> Any:
-    return {"linestyle": "none", "marker": "x", "color": "#999999", "ms": 4, "zorder": 4}
+    return MARKED | {"marker": "x", "color": "#999999", "ms": 4, "zorder": 4}
 
 
 def _apart(parameter: Axis) -> list[float]:
@@ -173,7 +178,11 @@ def _put_on_x(axes: Axes, parameter: Axis) -> None:
 
 
 def _objective_scale(axes: Axes, standing: Standing) -> None:
-    if standing.logarithmic:
+    """Set the scale, once all is drawn: no score lies below 0 or above 1, and no loss below 0."""
+    if not standing.logarithmic:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), high if standing.falling else min(high, 1))
+    else:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -190,6 +199,7 @@ def parallel_coordinates(parameters: Sequence[Axis], objective: Axis, finished: 
     figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
     axes = figure.subplots()
     every = [*parameters, objective]
+    room = int(90 / len(every))  # characters of a name that fit between two axes
     heights = [_heights(axis, axis.values) for axis in every]
     lines = [*zip(*heights)]
     colors = matplotlib.colormaps["cividis_r"]
@@ -214,7 +224,7 @@ def parallel_coordinates(parameters: Sequence[Axis], objective: Axis, finished: 
             last = place == len(every) - 1
             axes.plot([place], [at], marker="_", color="#555555", ms=6, zorder=7)
             axes.annotate(
-                name,
+                textwrap.fill(name, room, max_lines=2, placeholder="…"),
                 (place, at),
                 xytext=(6 if last else -5, 0),
                 textcoords="offset points",
@@ -224,13 +234,19 @@ def parallel_coordinates(parameters: Sequence[Axis], objective: Axis, finished: 
                 zorder=8,
                 bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.75},
             )
-    axes.set_xticks(range(len(every)), [axis.title.replace(".", ".\n") for axis in every])
+    axes.set_xticks(range(len(every)), [_in_lines(axis.title, room) for axis in every])
     axes.tick_params(axis="x", length=0, labelsize=9, labeltop=True, labelbottom=False)
     axes.set(ylim=(-0.05, 1.05), xlim=(-0.45, len(every) - 0.55), yticks=[])
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
     return figure
+
+
+def _in_lines(key: str, longest: int) -> str:
+    """`optim.label_smoothing` in a line for each part, and where these are too long, for each word."""
+    parts = key.replace(".", ".\n").replace("/", "/\n").split("\n")
+    return "\n".join(part if len(part) <= longest else part.replace("_", "_\n") for part in parts)
 
 
 def _heights(axis: Axis, values: Sequence[float]) -> list[float]:
@@ -322,7 +338,7 @@ def front(costs: Sequence[float], standing: Standing, on_front: Sequence[str], u
     )
     for cost, value, name in best:
         left = cost == best[-1][0] and len(best) > 1  # towards the middle, and on the other side of the front
-        above = left != standing.falling
+        above = left != standing.falling or value == 0  # below are the names of the axis
         axes.annotate(
             name,
             (cost, value),
@@ -338,8 +354,8 @@ def front(costs: Sequence[float], standing: Standing, on_front: Sequence[str], u
         axes.set_xticks(list(ticks_of(costs, logarithmic=True)))
         axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
-    _objective_scale(axes, standing)
     axes.margins(x=0.12, y=0.12)
+    _objective_scale(axes, standing)
     axes.set(xlabel=f"{unit} (log scale)" if logarithmic else unit, ylabel=standing.title)
     legend_above(figure)
     return figure

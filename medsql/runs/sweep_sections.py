@@ -12,19 +12,22 @@ from medsql.runs.importances import why_none
 from medsql.runs.labels import score_label, short
 from medsql.runs.pages import Plot, Section, Table, left_out
 from medsql.runs.plots import MOST_ROWS
-from medsql.runs.recorded import Recorded, counted, lower_is_better, ranked, score_names, unlike
+from medsql.runs.recorded import Recorded, lower_is_better, ranked, score_names, unlike
 from medsql.runs.seeds import (
+    DIFFERENCE_COLUMNS,
     MEANS,
     METHODS,
     Configuration,
     SeedComparison,
     difference_rows,
     mean_rows,
+    metric_of_all,
     title_of,
     within_shares,
 )
 from medsql.runs.swept import Parameter
 from medsql.runs.table import decimals
+from medsql.wording import counted
 
 OF_F1 = ("token_precision", "token_recall")
 """Scores that token F1 is made of, and that it stands for where a plot has a panel for each score."""
@@ -37,10 +40,10 @@ def best_of_seeds(found: Sequence[Configuration]) -> str:
     name = next(iter(score_names(best.runs.values())), "")
     score = best.score(name) if name else None
     of_test = f"; test {score_label(name)} is {score.percent()} %" if score else ""
+    seeds = f"over {counted(len(best.runs), 'seed')}: {best.objective().plain()}"
     return (
-        f"Of {counted(len(found), 'configuration')}, {best.label} has the best mean {_metric(found)} over "
-        f"{counted(len(best.runs), 'seed')}: {best.objective().plain()}, on validation rows{lower}{of_test}. "
-        "Intervals are over seeds."
+        f"Of {counted(len(found), 'configuration')}, {best.label} has the best mean {metric_of_all(found)} "
+        f"{seeds}, on validation rows{lower}{of_test}. Intervals are over seeds."
     )
 
 
@@ -60,7 +63,7 @@ def seeds_section(found: Sequence[Configuration], comparisons: Sequence[SeedComp
     columns = [
         "configuration",
         "seeds",
-        f"{_metric(found)}, mean",
+        f"{metric_of_all(found)}, mean",
         *[f"test {score_label(name)}" for name in names],
     ]
     section.tables.append(Table(columns, mean_rows(found, names), MEANS))
@@ -69,14 +72,7 @@ def seeds_section(found: Sequence[Configuration], comparisons: Sequence[SeedComp
             Table(["configuration", "its seeds"], [[each.label, each.seeds] for each in found])
         )
     for comparison in comparisons:
-        columns = [
-            title_of(comparison),
-            "rows",
-            "points, over rows",
-            "p, over rows",
-            "points, over seeds",
-            "p, over seeds",
-        ]
+        columns = [title_of(comparison), *DIFFERENCE_COLUMNS]
         section.tables.append(Table(columns, difference_rows(comparison, names)))
     if comparisons:
         section.notes.append(METHODS)
@@ -102,11 +98,6 @@ def _seeds_plot(found: Sequence[Configuration], names: Sequence[str]) -> list[Pl
     ) + left_out(len(found) - len(shown), "the table has all")
     figure = sweep_plots.seeds([each.label for each in shown], panels)
     return [Plot("seeds", figure, caption)] if panels else []
-
-
-def _metric(found: Sequence[Configuration]) -> str:
-    metrics = {run.metric for each in found for run in each.runs.values()}
-    return metrics.pop() if len(metrics) == 1 else "objective"
 
 
 def swept_section(runs: Sequence[Recorded], parameters: Sequence[Parameter]) -> Section:

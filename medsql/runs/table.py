@@ -11,7 +11,9 @@ from rich.table import Table
 
 from medsql.runs.folder import RECORD
 from medsql.runs.labels import common_parent, labelled, score_label, short, state_label
-from medsql.runs.recorded import Recorded, counted, on_losses, recorded, remarks
+from medsql.runs.recorded import Recorded, metric_of, on_losses, recorded, remarks
+from medsql.runs.swept import swept
+from medsql.wording import counted
 
 PLAIN_WIDTH = 160
 """Columns where the output is no terminal: wide enough that no score is cut."""
@@ -36,20 +38,23 @@ def print_records(records: Sequence[Recorded]) -> None:
 
 def _print_runs(runs: Sequence[Recorded]) -> None:
     """One line a run: what came out and what it cost; below, where they lie."""
-    scores = {"EM": "exact_match", "LF": "logical_form", "EX": "execution", "F1": "token_f1"}
-    of_scores = [f"test {name} %" for name in scores]
-    table = columns("run", "state", numbers=["objective", "val loss", *of_scores, "trainable", "minutes"])
+    objective, scores = metric_of(runs), ("exact_match", "logical_form", "execution", "token_f1")
+    losses = ["val/loss"] if objective != "val/loss" else []
+    of_scores = [f"test\n{score_label(name)} %" for name in scores]  # two lines, for values are narrower
+    table = columns("run", "state", numbers=[objective, *losses, *of_scores, "trained\nweights", "minutes"])
     for run in runs:
         table.add_row(
             run.label,
             state_label(run).removesuffix(" steps"),
             decimals(run.standing),
-            decimals(run.validation.get("val/loss")),
-            *[str(run.scores.get(name, "")) for name in scores.values()],
+            *[decimals(run.validation.get(name)) for name in losses],
+            *[str(run.scores.get(name, "")) for name in scores],
             f"{run.parameters['trainable']:,}" if "trainable" in run.parameters else "",
             decimals(run.minutes, 1),
         )
     show(table)
+    if any(run.trial is not None for run in runs):
+        _print_searched(runs)
     _print_remarks(runs)
     if on_loss := on_losses(run for run in runs if "val/loss" in run.validation):
         print(on_loss)
@@ -57,6 +62,17 @@ def _print_runs(runs: Sequence[Recorded]) -> None:
         if run.error:
             print(f"{run.label}: failed, {run.error}")
     print(f"{counted(len(runs), 'run')} in {short(common_parent([run.folder for run in runs]))}")
+
+
+def _print_searched(trials: Sequence[Recorded]) -> None:
+    """What a search tried, which the names of its trials do not say."""
+    if parameters := swept(trials):
+        table = columns("run", numbers=[parameter.key for parameter in parameters])
+        for place, run in enumerate(trials):
+            values = [parameter.values[place] for parameter in parameters]
+            table.add_row(run.label, *[f"{v:.3g}" if isinstance(v, float) else str(v) for v in values])
+        print()
+        show(table)
 
 
 def _print_scored(scored: Sequence[Recorded]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from medsql.config import DataSettings, SettingsError
 from medsql.data.splits import load_splits
+from medsql.wording import counted
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "mimicsql_natural_v2"
 
@@ -208,7 +209,7 @@ def refusal(path, **more):
 def test_only_a_development_file_suggests_the_report_split(tmp_path):
     (tmp_path / "dev.json").write_text(json.dumps({"question_refine": "q", "sql": "s"}) + "\n")
     message = refusal(tmp_path, source="mimicsql")
-    assert f"data=mimicsql data.path={tmp_path}: no training rows; found validation (1 rows)" in message
+    assert f"data=mimicsql data.path={tmp_path}: no training rows; found validation (1 row)" in message
     assert "data.split=report" in message
 
 
@@ -242,7 +243,7 @@ def test_the_report_split_refuses_to_choose_between_two_splits(folder):
 @pytest.mark.parametrize("rows", [0, 1, 2])
 def test_too_few_rows_to_cut_are_refused(tmp_path, split, rows):
     path = write(tmp_path / "mine.jsonl", range(rows))
-    assert f"found train ({rows} rows)" in refusal(path, split=split)
+    assert f"found train ({counted(rows, 'row')})" in refusal(path, split=split)
 
 
 @pytest.mark.parametrize("split", ["source", "report"])

@@ -107,8 +107,8 @@ def test_truncated_rows_keep_their_end_token_and_are_counted(tokenizer, settings
         assert tokenized.record["truncated_inputs"] == {"train": 1, "validation": 1, "test": 0}
         assert tokenized.record["truncated_targets"] == {"train": 1, "validation": 1, "test": 0}
         assert tokenized.longest_target == tokenized.record["longest_target"] == 30
-        assert "train: 1 inputs truncated to 40 tokens" in caplog.text
-        assert "validation: 1 targets truncated to 30 tokens" in caplog.text
+        assert "train: 1 input truncated to 40 tokens" in caplog.text
+        assert "validation: 1 target truncated to 30 tokens" in caplog.text
 
 
 def test_the_longest_target_is_that_of_the_training_rows(tokenizer, settings):

@@ -38,8 +38,15 @@ def test_baseline_and_fine_tuned_are_scored_and_compared(command, trained, small
     assert tuned.returncode == 0, tuned.stderr
     without_baseline = command("compare")
     assert without_baseline.returncode == 1 and "make baseline" in without_baseline.stderr
-    baseline = command("evaluate", *small, "data.prompt=schema")
+    baseline = command("evaluate", *small, "data.prompt=schema", "rows=100")
     assert baseline.returncode == 0, baseline.stderr
+    steps = [
+        "rows=100: the test split has 12 rows, all are scored",
+        "loading /",
+        "generating SQL for 12 test rows",
+    ]
+    places = [baseline.stdout.find(step) for step in [*steps, ", 4 beams\n", "scoring 12 queries\n"]]
+    assert places == sorted(places) and places[0] > 0, baseline.stdout
 
     (run,) = [f for f in evaluations(tmp_path) if record(f)["tuned"]]
     (zero_shot,) = [f for f in evaluations(tmp_path) if not record(f)["tuned"]]
@@ -181,7 +188,7 @@ def test_a_database_of_ones_own_takes_the_place_of_the_made_ones(command, small,
     for name, says in (("b.db", "no such file or folder"), ("c.db", "no SQLite database that can be read")):
         refused = command("evaluate", *options, f"eval.database={name}")
         assert refused.returncode == 1 and says in refused.stderr.splitlines()[-1]
-        assert "scoring 2 train rows" not in refused.stdout, "said before anything is generated"
+        assert "generating SQL for 2 train rows" not in refused.stdout, "said before anything is generated"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_each_question_is_a_line_wherever_it_comes_from(finished, typed, tmp_pat
     in_file = ask(f"file={lines}", cwd=finished)
     piped = ask(ODD[0], "-", cwd=finished, input="\n".join(["", *ODD[1:]]))
     assert (in_file.stdout, in_file.returncode) == (typed, 0) == (piped.stdout, piped.returncode)
-    assert "3 empty lines passed over" in in_file.stderr and "1 empty lines passed over" in piped.stderr
+    assert "3 empty lines passed over" in in_file.stderr and "1 empty line passed over" in piped.stderr
 
 
 def test_json_lines_say_what_is_known_of_each_answer_of_a_run_that_was_moved(finished, typed, tmp_path):

@@ -1,5 +1,7 @@
 """`hydra/sweeper=study`: a search as its users see it."""
 
+import re
+
 import pytest
 from end_to_end_tools import record
 from omegaconf import OmegaConf
@@ -31,8 +33,13 @@ def test_scores_of_jobs_in_other_processes_prune_and_a_larger_total_goes_on(comm
     assert trials(tmp_path)[2].value == pruned["objective"]
     assert "Traceback" not in (sweep / "trial-0002" / "train.log").read_text()
 
+    assert "study search: 0 of 4 trials done, 4 to go; TPESampler, MedianPruner\n" in result.stdout
+    assert re.search(r"run +optim.lr\n(.*\n)*trial-0000 +0.05\n", result.stdout)
+
     result = command("train", *search, "hydra.sweeper.n_trials=5")
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "study search: 4 of 5 trials done, 1 to go; " in result.stdout
+    assert "the same command goes on" not in result.stdout
     assert [trial.number for trial in trials(tmp_path)] == [0, 1, 2, 3, 4]
     assert record(sweep / "trial-0002") == pruned
     best = OmegaConf.load(sweep / "optimization_results.yaml")
@@ -56,6 +63,7 @@ def test_a_search_of_which_too_much_fails_gives_up(command, training, tmp_path):
     result = command("train", *STUDY, *wild, *training[:-5], "objective=val/loss", "hydra.sweeper.retries=0")
     assert result.returncode == 1
     assert len(trials(tmp_path)) == 2
+    assert "study search: 2 of 20 trials done, 18 to go; the same command goes on\n" in result.stdout
 
 
 def test_two_objectives_have_a_front_and_no_pruning(command, training, tmp_path):

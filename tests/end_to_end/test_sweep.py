@@ -166,7 +166,7 @@ def test_a_second_terminal_leaves_the_running_job_alone(start, command, training
     wait_for(lambda: list(tmp_path.glob("multirun/long/*/checkpoints")), first)
     second = command("train", *long)
     assert second.returncode == 75
-    assert "1 of 1 jobs are running elsewhere: lora.r=2" in second.stderr
+    assert "1 of 1 job running elsewhere: lora.r=2" in second.stderr
     assert first.poll() is None
 
 
@@ -200,6 +200,9 @@ def test_an_unnamed_sweep_is_named_by_its_overrides(command, training, tmp_path)
     assert result.returncode == 0, result.stderr
     (folder,) = (tmp_path / "multirun").iterdir()
     assert sorted(path.parent.name for path in folder.glob("*/run.json")) == ["lora.r=2", "lora.r=4"]
+    again = command("train", "-m", "lora.r=2,4", *training, "optim.max_steps=1", "validation.show=0")
+    assert again.stdout.count("finished already") == 2, "a key that changes no result makes no other sweep"
+    assert list((tmp_path / "multirun").iterdir()) == [folder]
 
 
 def test_a_ready_made_sweep_needs_no_flag_and_no_path(command, training, tmp_path):

@@ -124,6 +124,9 @@ def test_what_was_trained_and_the_sweeps_report_are_artifacts_that_a_sync_finds(
 def test_models_stay_at_home_where_that_is_wanted(command, training, tmp_path):
     result = command("train", *training, *OFFLINE, "optim.max_steps=2", "logger.wandb.log_model=false")
     assert result.returncode == 0, result.stderr
+    (said,) = [line for line in (result.stdout + result.stderr).splitlines() if "wandb" in line]
+    assert "W&B offline, to upload it: wandb sync outputs/" in said, "one line, and nothing of W&B's own"
+    assert list((tmp_path / said.rpartition(" ")[2]).glob("run-*.wandb"))
     (run,) = offline_runs(tmp_path)
     assert "model" not in run["artifacts"]
 

@@ -12,6 +12,7 @@ from tiny import LORA, tiny_t5, tiny_tokenizer
 from medsql.config import DecodeSettings
 from medsql.data.pairs import Prediction
 from medsql.data.spelling import Spelling
+from medsql.model import generation
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql, predict
 from medsql.model.guidance import Guidance
@@ -177,3 +178,20 @@ def test_predictions_come_back_in_the_order_of_the_rows() -> None:
     batches = [batch_of("two", "zero", index=[2, 0]), batch_of("one", index=[1])]
     predictions = predict(model, batches, decoder(GREEDY, 8))
     assert [prediction.sql for prediction in predictions] == ["zero", "one", "two"]
+
+
+def test_how_far_it_has_come_is_said_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Echoes(Speaks):
+        def generate(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+            return input_ids
+
+    model: Any = Echoes("")
+    batches = [batch_of("a", "b", index=[0, 1]), batch_of("c", index=[2])]
+    with caplog.at_level("INFO"):
+        predict(model, batches, decoder(GREEDY, 8), rows=3)
+        assert "generated" not in caplog.text, "it was over at once"
+        monkeypatch.setattr(generation, "EVERY_SECONDS", 0.0)
+        predict(model, batches, decoder(GREEDY, 8), rows=3)
+    assert "generated 2 of 3 queries" in caplog.text

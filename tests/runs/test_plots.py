@@ -19,6 +19,7 @@ from medsql.runs.plots import (
     score_curves,
     trade_off,
 )
+from medsql.runs.sweep_plots import Axis, Standing, effects, front, history, parallel_coordinates
 
 LOSS = [
     Curve(name, style, [10, 20, 30], [3.0, 2.0, last])
@@ -164,3 +165,35 @@ def test_a_long_legend_takes_no_height_from_the_plot():
         figure.draw_without_rendering()
     heights = [figure.axes[0].get_window_extent().height for figure in (few, many)]
     assert heights[1] > 0.9 * heights[0]
+
+
+def test_a_single_validation_is_a_marker_where_a_line_would_be_invisible():
+    one, other = Curve("one", 0, [400], [0.5]), Curve("other", None, [400], [0.4])
+    for figure in (loss_curves([one, other], [one, other]), score_curves({"exact match": [one, other]})):
+        assert [line.get_marker() for line in figure.axes[-1].lines] == [LINES[0][1], "."]
+    assert LINES[0][1] in [line.get_marker() for line in loss_curves([one], [one]).axes[0].lines]
+    lines = loss_curves(LOSS, LOSS).axes[0].lines
+    assert {line.get_marker() for line in lines} == {"None"}, "many values make a line"
+
+
+def test_scores_that_are_all_zero_have_no_scale_below_zero():
+    zero = Standing("val/exact_match", [0.0, 0.0, 0.0], [True, True, False])
+    rate = Axis("optim.lr", [1, 2, 3], {1: "1", 3: "3"})
+    figures = effects([rate], zero), history([0, 1, 2], zero, []), front([1, 2, 4], zero, ["a", "", ""], "w")
+    assert [figure.axes[0].get_ylim()[0] for figure in figures] == [0, 0, 0]
+    whole = Standing("val/exact_match", [1.0, 1.0], [True, True])
+    assert history([0, 1], whole, []).axes[0].get_ylim()[1] == 1
+    loss = Standing("val/loss", [3.0, 4.0], [True, True], falling=True)
+    assert history([0, 1], loss, []).axes[0].get_ylim()[1] > 4
+
+
+def test_names_between_parallel_axes_take_no_more_room_than_there_is():
+    targets = Axis("lora.targets", [0, 1], {0: "q, v", 1: "q, k, v, o, wi_0, wi_1, wo"}, categories=True)
+    smoothing = Axis("optim.label_smoothing", [0, 0.1], {0: "0", 0.1: "0.1"})
+    axes = parallel_coordinates([targets, *[smoothing] * 6], smoothing, [True, True]).axes[0]
+    names = [*texts(axes), *(label.get_text() for label in axes.get_xticklabels())]
+    assert "q, v" in names and "optim.\nlabel_\nsmoothing" in names
+    assert max(len(line) for name in names for line in name.splitlines()) <= 11
+    assert max(len(text.splitlines()) for text in texts(axes)) == 2
+    roomy = parallel_coordinates([targets], smoothing, [True, True]).axes[0]
+    assert targets.ticks[1] in texts(roomy)

@@ -141,7 +141,7 @@ def test_the_terminal_says_what_each_interval_and_test_covers(tmp_path, capsys):
     found = configurations(sweep(tmp_path, r8=[range(4), range(6)], r16=[range(9), range(12)]))
     print_seeds(found, compare_seeds(found))
     printed = capsys.readouterr().out
-    assert "mean over seeds" in printed and "Student's t" in printed
+    assert "configuration" in printed and "val/exact_match, mean" in printed and "Student's t" in printed
     assert "lora.r=16 minus lora.r=8, 2 seeds:" in printed
     assert re.search(r"^exact match +20 +[+]", printed, re.MULTILINE), "of how many rows"
     assert "points, over rows" in printed and "points, over seeds" in printed

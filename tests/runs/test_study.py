@@ -166,6 +166,21 @@ def test_two_workers_share_the_trials(address, tmp_path):
         assert other.next(1) == one.next(1) == []
 
 
+def test_a_study_says_how_many_trials_are_done_and_how_many_are_left(address, tmp_path):
+    with worker(address, tmp_path, n_trials=3, retries=1) as study:
+        assert study.standing() == "0 of 3 trials done, 3 to go"
+        run_all(study, stop_after=1)
+        (job,) = study.next(1)
+        assert study.standing() == "1 of 3 trials done, 2 to go, 1 of them begun"
+        study.fail(job.number, "once")
+        assert study.left == 2, "it is tried again"
+        (again,) = study.next(1)
+        study.fail(again.number, "twice")
+        assert study.standing() == "2 of 3 trials done, 1 to go", "one failed for good"
+        run_all(study)
+        assert study.standing() == "3 of 3 trials done, 0 to go"
+
+
 def test_an_interrupted_trial_is_run_again_before_new_ones(address, tmp_path):
     with worker(address, tmp_path) as study:
         (first,) = study.next(1)

@@ -1,9 +1,16 @@
 """Tables of runs, read from their records alone."""
 
+import re
+
+from sweep_folder import job
+
 from medsql.config import SCORES
 from medsql.runs.collect import newest, read_all
 from medsql.runs.folder import Run
-from medsql.runs.table import print_folders
+from medsql.runs.labels import labelled
+from medsql.runs.recorded import recorded
+from medsql.runs.score_sections import runs_section
+from medsql.runs.table import print_folders, print_records
 
 
 def finish(folder, kind="train", **facts):
@@ -25,7 +32,7 @@ def test_runs_and_evaluations_are_listed_with_their_scores(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "lora.targets=[q,v]  finished" in printed
     assert "0.250" in printed and "12,345" in printed
-    assert "logical form %" in printed and "test LF %" in printed
+    assert "logical form %" in printed and "trained" in printed and "LF" not in printed
     assert "50.0 (40.0–60.0)" in printed and "mini, zero-shot" in printed
     assert "missing             not started" in printed
 
@@ -70,7 +77,7 @@ def test_runs_that_started_together_are_in_the_order_of_their_names(tmp_path):
 
 def test_minutes_are_those_of_training(tmp_path, capsys):
     print_folders([finish(tmp_path / "a", seconds_since_last_start={"training": 150.0, "test": 60.0})])
-    assert capsys.readouterr().out.splitlines()[1].split() == ["a", "finished", "2.5"]
+    assert capsys.readouterr().out.splitlines()[2].split() == ["a", "finished", "2.5"]
     print_folders([finish(tmp_path / "b", resumed=1, seconds_since_last_start={"training": 150.0})])
     assert "2.5" not in capsys.readouterr().out, "of its last start only"
 
@@ -96,3 +103,25 @@ def test_what_scores_are_of_is_said_in_one_line(tmp_path, capsys):
     nothing = scores | {"gold": {"empty": 10}}
     print_folders([finish(tmp_path / "c", "evaluate", scores=nothing)])
     assert line.replace("unknown table WARD", "finds nothing") in capsys.readouterr().out
+
+
+def test_a_searchs_trials_are_listed_with_what_was_tried_and_a_grids_names_say_it(tmp_path, capsys):
+    for number, rate in enumerate((0.0012345678, 0.01)):
+        job(tmp_path / f"trial-000{number}", {"optim.lr": rate, "lora.r": 8}, 0.5, trial=number)
+    job(tmp_path / "grid" / "lora.r=4", {"lora.r": 4}, 0.5)
+    print_folders([tmp_path / "trial-0000", tmp_path / "trial-0001"])
+    printed = capsys.readouterr().out
+    assert re.search(r"run +optim.lr\ntrial-0000 +0.00123\ntrial-0001 +0.01\n", printed)
+    assert "lora.r" not in printed  # all had the same
+    print_folders([tmp_path / "grid" / "lora.r=4"])
+    assert capsys.readouterr().out.count("lora.r=4") == 1
+
+
+def test_columns_are_called_alike_on_the_terminal_and_on_the_page(tmp_path, capsys):
+    runs = [recorded(job(tmp_path / f"r={rank}", {"lora.r": rank}, 0.5)) for rank in (4, 8)]
+    print_records(labelled(runs))
+    header = capsys.readouterr().out.partition("r=4")[0]
+    leaderboard = runs_section(labelled(runs)).tables[0].columns
+    words = {word for column in leaderboard for word in column.split()}
+    assert {"run", "state", "val/exact_match", "val/loss", "exact", "trained", "minutes"} <= words
+    assert words <= set(header.split())
