@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Muon
 
 from benchmarks.materials import load
@@ -44,7 +43,7 @@ def _optimizer(kind: type[Muon], matrices: list[nn.Parameter]) -> Muon:
 
 def _remark(matrices: list[nn.Parameter]) -> str:
     """How far apart the two end after one step, as a share of its length."""
-    moved: list[list[Any]] = []
+    moved: list[list[Tensor]] = []
     for kind in (StackedMuon, Muon):
         optimizer = _optimizer(kind, matrices)
         optimizer.step()

@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import OmegaConf
 
 from hydra_plugins.medsql_joblib_launcher import isolating
-from medsql.composition import checked_settings, folder_name, quoted
+from medsql.composition import checked_settings, folder_name, quoted, tells
 from medsql.errors import UserError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
@@ -65,7 +65,7 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None and self.launcher is not None
         setup_globals()
         folder = Path(self.config.hydra.sweep.dir).absolute()
-        jobs = self._jobs([*self._parse_config(), *arguments])
+        jobs = self._jobs([*self._parse_config(), *arguments], folder)
         # Each job is composed anew and would name the sweep's folder by its own overrides.
         self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         self._check(jobs, folder)
@@ -84,17 +84,18 @@ class GridSweeper(BasicSweeper):
         _raise_failures(jobs, returns, folder)
         return returns
 
-    def _jobs(self, arguments: list[str]) -> list[Job]:
+    def _jobs(self, arguments: list[str], folder: Path) -> list[Job]:
         """Every combination, named by the keys that vary."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides(arguments)
         swept = {override.get_key_element() for override in overrides if override.is_sweep_override()}
-        unswept = {override.get_key_element() for override in overrides} - {"name"}
         jobs = []
         for combination in self.split_arguments(overrides, None)[0]:
-            varied = [text for text in combination if text.split("=", 1)[0] in (swept or unswept)]
-            name = folder_name(",".join(varied) or "defaults")
+            if swept:
+                name = folder_name(",".join(text for text in combination if text.split("=", 1)[0] in swept))
+            else:
+                name = _name_of_one([text for text in combination if not text.startswith("name=")], folder)
             jobs.append(Job([*combination, f"hydra.sweep.subdir={quoted(name)}"], name))
         return jobs
 
@@ -112,6 +113,16 @@ class GridSweeper(BasicSweeper):
                 raise type(error)(said if said.startswith(job.name) else f"{job.name}: {said}") from error
 
 
+def _name_of_one(overrides: list[str], folder: Path) -> str:
+    """Where nothing varies: what results depend on; all overrides, as before, where there is such a folder."""
+    before = folder_name(",".join(overrides) or "defaults")
+    return (
+        before
+        if (folder / before).exists()
+        else folder_name(",".join(filter(tells, overrides)) or "defaults")
+    )
+
+
 def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> None:
     """Raises `SweepFailed` or `SweepBusy` where some job did not finish."""
     results = {job.name: result for job, result in zip(jobs, returns)}
@@ -125,4 +136,4 @@ def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> 
             f"each has its log in {folder}"
         )
     if busy:
-        raise SweepBusy(f"{len(busy)} of {counted(len(jobs), 'job')} running elsewhere: {', '.join(busy)}")
+        raise SweepBusy(f"running elsewhere: {len(busy)} of {counted(len(jobs), 'job')}: {', '.join(busy)}")

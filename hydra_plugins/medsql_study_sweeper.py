@@ -167,6 +167,7 @@ class StudySweeper(Sweeper):
         self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         settings = self._check(space)
         directions = directions_of(settings)
+        prunes = len(directions) == 1 and not self._pruner_is_none()
         if len(directions) > 1 and not self._pruner_is_none():
             log.warning("a study of several objectives does not prune: hydra/sweeper/pruner is not used")
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +187,7 @@ class StudySweeper(Sweeper):
             meaning = self._meaning(settings, swept, directions)
             study.prepare(directions, meaning, self.options.enqueue, self._seed())
             write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
-            log.info("study %s: %s; %s", address.study, study.standing(), self._search())
+            log.info("study %s: %s; %s", address.study, study.standing(), self._search(prunes))
             try:
                 self._run(study, folder)
             finally:  # also where a launcher gives up, or the sweep is stopped
@@ -262,13 +263,13 @@ class StudySweeper(Sweeper):
             raise SettingsError("hydra/sweeper/sampler=grid: hydra/sweeper=grid runs every combination")
         return sampler
 
-    def _search(self) -> str:
+    def _search(self, prunes: bool) -> str:
         """What samples and what prunes, in words."""
         options = self.config.hydra.sweeper
         sampler, pruner = (
             str(each._target_).rpartition(".")[2] for each in (options.sampler, options.pruner)
         )
-        return f"{sampler}, {'no pruner' if self._pruner_is_none() else pruner}"
+        return f"{sampler}, {pruner if prunes else 'no pruner'}"
 
     def _pruner_is_none(self) -> bool:
         return str(self.config.hydra.sweeper.pruner._target_).endswith("NopPruner")
@@ -381,7 +382,7 @@ def _print(study: "SharedStudy", folder: Path) -> None:
             counted(len(folders) - len(here), "trial"),
         )
     if study.left:
-        log.info("study %s: %s; the same command goes on", study.address.study, study.standing())
+        log.info("study %s: %s", study.address.study, study.standing())
 
 
 def _write_best(study: "SharedStudy", folder: Path) -> None:

@@ -149,11 +149,10 @@ def _newest_pair() -> list[Recorded]:
         return pairs[-1]
     older = [short(each.folder) for each in pairs[-1]] if pairs else []
     command = shlex.join(["python", "-m", "medsql.compare", *older])
+    also = f"; the newest that match: {command}" if older else ""
     raise SettingsError(
         f"no zero-shot scores of the rows, model, decoding and database of {tuned[-1].folder}: make "
-        "baseline with the same data=, decode=, rows= and eval.database=, or name folders to compare"
-        + f"; the newest that match: {command}"
-        * bool(older)
+        f"baseline with the same data=, decode=, rows= and eval.database=, or name folders to compare{also}"
     )
 
 

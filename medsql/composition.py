@@ -39,7 +39,7 @@ from medsql.config import (
 from medsql.data.sources import check_files
 from medsql.errors import UserError
 from medsql.runs.collect import Asking, of_run
-from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity
+from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity, is_of
 from medsql.runs.folder import RECORD, busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -52,6 +52,9 @@ SETTINGS: dict[str, type] = {
     "pretrain": PretrainSettings,
 }
 """Which dataclass stands behind which `conf/NAME.yaml`."""
+
+STUDY = "study.db"
+"""In the folder of a search that has no `hydra.sweeper.storage`."""
 
 
 def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
@@ -171,32 +174,35 @@ def _label(settings: TrainSettings | EvaluateSettings | PretrainSettings) -> str
 def sweep_folder(parent: str, root: DictConfig) -> str:
     """A sweep's folder: its name, or the overrides it was asked for that its results depend on.
 
-    Those of before were named by all overrides: where there is such a folder, the sweep goes on in it.
+    A search's says so, since a grid may be asked for with the same ones. Those of before were named by all
+    overrides and nothing else: where there is such a folder, and it is a search's or not like this one, the
+    sweep goes on in it.
     """
     if root.get("name"):
         return str(Path(parent, root.name))
     overrides = sorted(override for override in root.hydra.overrides.task if not override.startswith("name="))
-    every, telling = (
-        Path(parent, folder_name(",".join(some) or "defaults"))
-        for some in (overrides, [each for each in overrides if _tells(each)])
-    )
-    return str(every if every.exists() else telling)
+    before = Path(parent, folder_name(",".join(overrides) or "defaults"))
+    searches = root.hydra.runtime.choices.get("hydra/sweeper") == "study"
+    if before.exists() and (before / STUDY).exists() == searches:
+        return str(before)
+    telling = [*filter(tells, overrides), *(["study"] if searches else [])]
+    return str(Path(parent, folder_name(",".join(telling) or "defaults")))
 
 
-def _tells(override: str) -> bool:
+def tells(override: str) -> bool:
     """Whether results depend on the override, or the sweep is over it: then jobs are named by it, too."""
     (key,) = explicit_keys([override])
     if OverridesParser.create().parse_override(override).is_sweep_override():
         return True
     # The first of these stands for its adapter, and the second for the search's second objective.
-    return not (NOT_IDENTITY - {"run", "cost"}) & {key, key.split(".")[0]}
+    return not is_of(key, NOT_IDENTITY - {"run", "cost"})
 
 
 def study_address(hydra: HydraConf) -> tuple[str, str]:
     """The database and the name of the Optuna study that `hydra/sweeper=study` works on."""
     folder = Path(hydra.sweep.dir).absolute()
     options = hydra.sweeper
-    return options.storage or f"sqlite:///{folder / 'study.db'}", options.study_name or folder.name
+    return options.storage or f"sqlite:///{folder / STUDY}", options.study_name or folder.name
 
 
 def trial_reporter(hydra: HydraConf, objectives: int) -> Callable[[int, float], bool] | None:
@@ -235,9 +241,9 @@ def explained(root: DictConfig) -> str:
     text = (CONF / f"{door}.yaml").read_text(encoding="utf-8")
     keys = re.findall(r"\n\n(.*?)\n+(?:#[^\n]*\n)*hydra:\n", text, re.DOTALL)
     folders = {str(group): CONF / str(group) for group in (*root, *chosen)}
-    folders |= {"sweeps": CONF.parent / "sweeps"} if door == "train" else {}
+    folders |= {"+sweeps": CONF.parent / "sweeps"} if door == "train" else {}
     groups = [
-        f"{group}: {', '.join(_options(folder, chosen.get(group)))}"
+        f"{group}: {', '.join(_options(folder, chosen.get(group, root.get(group))))}"
         for group, folder in sorted(folders.items())
         if not group.startswith("hydra") and folder.is_dir()
     ]
@@ -247,9 +253,11 @@ def explained(root: DictConfig) -> str:
     return "\n".join(said)
 
 
-def _options(group: Path, default: Any) -> list[str]:
-    names = sorted(file.stem for file in group.glob("*.yaml"))
-    return [f"{name} (default)" if name == default else name for name in names]
+def _options(group: Path, choice: Any) -> list[str]:
+    """Of a group that may have several, such as `logger`, `choice` is its node: Hydra tells nothing else."""
+    names = sorted(str(file.relative_to(group).with_suffix("")) for file in group.rglob("*.yaml"))
+    chosen = [choice] if isinstance(choice, str) else choice or ()
+    return [f"{name} (chosen)" if name in chosen else name for name in names]
 
 
 def _times(factor: float, value: Any) -> Any:

@@ -98,6 +98,11 @@ def check_options(arguments: list[str]) -> None:
     """Raises `SettingsError` for options that Hydra's own parser would refuse with its usage."""
 
     def refuse(message: str) -> None:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if unknown and "=" in unknown[0] and not unknown[0].startswith("-"):
+            raise SettingsError(
+                f"{message}; options such as -m stand before the settings, or behind all of them"
+            )
         raise SettingsError(f"{message}; a setting is KEY=VALUE without dashes, and --help lists them")
 
     parser = get_args_parser()

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import secrets
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,8 +131,8 @@ def _start(settings: WandbSettings, **options: Any) -> Any:
     import wandb  # takes a second
 
     places = {"project": settings.project, "entity": settings.entity, "tags": settings.tags}
-    # Of an offline run, one line of our own says enough.
-    options["settings"] = wandb.Settings(silent=settings.mode == "offline")
+    if settings.mode == "offline":  # one line of our own says enough
+        options["settings"] = wandb.Settings(silent=True)
     try:
         return wandb.init(**places, mode=settings.mode, resume="allow", **options)  # type: ignore[arg-type]
     except wandb.errors.Error as error:
@@ -143,7 +144,8 @@ def _start(settings: WandbSettings, **options: Any) -> Any:
 def _say_where(settings: WandbSettings, experiment: Any) -> None:
     """Of an offline run, where it lies and how it is uploaded."""
     if settings.mode == "offline":
-        log.info("W&B offline, to upload it: wandb sync %s", short(Path(experiment.settings.sync_dir)))
+        command = shlex.join(["wandb", "sync", short(Path(experiment.settings.sync_dir))])
+        log.info("W&B offline, to upload it: %s", command)
 
 
 def swept_here(run: Run) -> dict[str, Any]:

@@ -92,8 +92,8 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     run.note(parameters=asdict(parameters), steps=data.total_steps, **decoding)
     if splits.hospital:
         log.info(
-            "the first %d of %s see the hospital's rows alone",
-            data.first_steps,
+            "the first %s of %s see the hospital's rows alone",
+            f"{data.first_steps:,}",
             counted(data.total_steps, "step"),
         )
         if data.first_steps == data.total_steps:
@@ -115,7 +115,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         trainer = build_trainer(
             settings.trainer, settings.optim, settings.validation, checkpoints, loggers, callbacks
         )
-        run.note(hardware=hardware_record(trainer))
+        run.note(hardware=hardware_record(trainer, settings.optim))
         started = time.perf_counter()
         fit(trainer, module, data, checkpoints)
         trained = time.perf_counter()

@@ -47,7 +47,13 @@ def test_help_says_what_a_door_does_with_its_own_keys_and_groups_and_no_others(c
     assert own and all(f"\n{key}: " in said for key in own if key not in ("hydra", "logger"))
     groups = {name for name, _ in OPTIONS} & set(config)
     told = {line.split(":")[0] for line in said.rpartition("Its groups")[2].splitlines() if ": " in line}
-    assert told - {"experiment", "sweeps"} == groups if groups else "Its groups" not in said
+    assert told - {"experiment", "+sweeps"} == groups if groups else "Its groups" not in said
+
+
+def test_help_marks_what_is_chosen_and_lists_what_lies_deeper(composed):
+    said = composed("train", "lora=qv", "logger=[csv]").hydra.help.template
+    assert "lora: all_linear, attention, none, qv (chosen), self_attention" in said
+    assert "csv (chosen)" in said and "ladder/report" in said and "+sweeps: " in said
 
 
 def test_every_door_composes_with_nothing_overridden(settings):
@@ -353,6 +359,20 @@ def test_a_sweep_that_was_named_by_all_that_was_asked_for_is_found_again(compose
     assert sweep_folder(str(tmp_path), config) == str(tmp_path / "lora.r=8,16")
     (tmp_path / "lora.r=8,16,trainer.threads=2").mkdir()
     assert sweep_folder(str(tmp_path), config) == str(tmp_path / "lora.r=8,16,trainer.threads=2")
+
+
+def test_a_search_and_a_grid_over_the_same_values_have_folders_of_their_own(composed, tmp_path):
+    def folder(*overrides):
+        config = composed("train", *overrides)
+        config.hydra.overrides.task = ["lora.r=8,16"]
+        return sweep_folder(str(tmp_path), config)
+
+    grid, search = tmp_path / "lora.r=8,16", ["hydra/sweeper=study"]
+    assert (folder(), folder(*search)) == (str(grid), str(tmp_path / "lora.r=8,16,study"))
+    grid.mkdir()
+    assert folder(*search) == str(tmp_path / "lora.r=8,16,study")
+    (grid / "study.db").touch()
+    assert folder(*search) == str(grid), "a search of before goes on"
 
 
 def test_a_runs_folder_in_the_place_of_an_adapters_is_answered_with_the_key(settings, tmp_path):

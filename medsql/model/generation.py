@@ -75,7 +75,7 @@ def predict(
             queries = generate_sql(model, batch, decoder)
             outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
             if rows is not None and time.monotonic() - said >= EVERY_SECONDS:
-                log.info("generated %d of %s", len(outputs), counted(rows, "query", "queries"))
+                log.info("generated %s of %s", f"{len(outputs):,}", counted(rows, "query", "queries"))
                 said = time.monotonic()
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

@@ -10,14 +10,23 @@ import torch
 from torch import Tensor
 from torch.optim import Muon
 
+MOST_AT_ONCE = 2**24
+"""Numbers that are stacked at a time, so that the copies of a large model's matrices stay small."""
+
 
 class StackedMuon(Muon):
-    """`torch.optim.Muon` that orthogonalises all matrices of one shape at once.
+    """`torch.optim.Muon` that orthogonalises matrices of one shape together.
 
-    The same steps, and the same state in checkpoints. In bfloat16, as PyTorch's, only where the hardware
-    multiplies in it, otherwise in float32: a CPU without takes several times as long to emulate it.
-    `benchmarks/muon.py` measures both.
+    The same steps but for rounding, and the same state in checkpoints. In bfloat16, as PyTorch's, only where
+    the hardware multiplies in it (`ortho_precision`), otherwise in float32: a CPU without takes several times
+    as long to emulate it. `benchmarks/muon.py` measures the two together. Raises `ValueError` for another
+    `adjust_lr_fn` than `match_rms_adamw`.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if any(group["adjust_lr_fn"] != "match_rms_adamw" for group in self.param_groups):
+            raise ValueError("StackedMuon takes adjust_lr_fn='match_rms_adamw' alone")
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -31,8 +40,10 @@ class StackedMuon(Muon):
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     of_one_shape[matrix.shape].append(matrix)
-            for matrices in of_one_shape.values():
-                self._step(matrices, group)
+            for shape, matrices in of_one_shape.items():
+                at_once = max(1, MOST_AT_ONCE // shape.numel())
+                for first in range(0, len(matrices), at_once):
+                    self._step(matrices[first : first + at_once], group)
         return loss
 
     def _step(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
@@ -43,22 +54,24 @@ class StackedMuon(Muon):
         momenta = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
-        updates = orthogonal(torch.stack(list(ahead)), group["ns_coefficients"], group["ns_steps"])
+        updates = orthogonal(
+            torch.stack(list(ahead)), group["ns_coefficients"], group["ns_steps"], group["eps"]
+        )
         # Steps of AdamW's size, whatever the shape: adjust_lr_fn="match_rms_adamw".
         size = 0.2 * max(matrices[0].shape) ** 0.5
         torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(matrices, updates.unbind(), alpha=-group["lr"] * size)
 
 
-def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
+def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """The nearest semi-orthogonal matrices, nearly: Newton and Schulz's iteration (Jordan et al. 2024).
 
     `matrices` is (n, rows, columns), as is what returns, in its own precision.
     """
     a, b, c = coefficients
     upright = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if upright else matrices).to(_precision(matrices.device.type))
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = (matrices.mT if upright else matrices).to(ortho_precision(matrices.device.type))
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -66,7 +79,11 @@ def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps
 
 
 @cache
-def _precision(device: str) -> torch.dtype:
-    found = torch.cpu.get_capabilities()
-    has_bfloat16 = device != "cpu" or any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+def ortho_precision(device: str) -> torch.dtype:
+    """bfloat16 on a `cpu` or `cuda` device that multiplies in it, else float32."""
+    if device == "cpu":
+        found = torch.cpu.get_capabilities()
+        has_bfloat16 = any(found.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    else:
+        has_bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bfloat16 else torch.float32

@@ -17,6 +17,7 @@ from medsql.config import OptimSettings, TrainerSettings, ValidationSettings
 from medsql.model.checkpoints import Checkpoints
 from medsql.model.hardware import precision, prepare_device
 from medsql.model.module import FineTuner, TrainingError
+from medsql.model.muon import ortho_precision
 from medsql.model.progress import ProgressLines, TrainingBar
 from medsql.runs import terminal
 from medsql.wording import counted
@@ -91,11 +92,14 @@ def _out_of_memory(trainer: pl.Trainer) -> str:
     )
 
 
-def hardware_record(trainer: pl.Trainer) -> dict[str, Any]:
-    """What `auto` came to: the device, the precision, and PyTorch's threads."""
+def hardware_record(trainer: pl.Trainer, optim: OptimSettings) -> dict[str, Any]:
+    """What `auto` came to: the device, the precision, Muon's own, and PyTorch's threads."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     record = {"device": name, "precision": trainer.precision, "threads": torch.get_num_threads()}
-    threads = counted(torch.get_num_threads(), "thread")
-    log.info("on %s, precision %s, %s", record["device"], record["precision"], threads)
+    precision = str(record["precision"])
+    if optim.name == "muon":
+        record["muon"] = str(ortho_precision(device.type)).removeprefix("torch.")
+        precision += f", in Muon {record['muon']}"
+    log.info("on %s, precision %s, %s", name, precision, counted(torch.get_num_threads(), "thread"))
     return record

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import asdict
 from typing import Any
 
@@ -78,7 +78,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def identity(settings: Any) -> Identity:
     """The flat settings of a door's dataclass that its results depend on."""
     flat = flatten(asdict(settings))
-    kept = {key: value for key, value in flat.items() if not NOT_IDENTITY & {key, key.split(".")[0]}}
+    kept = {key: value for key, value in flat.items() if not is_of(key, NOT_IDENTITY)}
     left_out = {key for key, value in LATER.items() if kept.get(key) == value}
     left_out |= OF_REPAIR if "decode.repair" in left_out else set()
     kept = {key: value for key, value in kept.items() if key not in left_out}
@@ -86,6 +86,11 @@ def identity(settings: Any) -> Identity:
         if kept.get(key) and (key, kept[key]) != ("decode.values", "train"):  # a word, and no path
             kept[key] = by_content(kept[key])
     return kept | {"meaning": MEANING_VERSION}
+
+
+def is_of(key: str, keys: Set[str]) -> bool:
+    """Whether a flat key is one of `keys`, or of one of the groups there."""
+    return key in keys or key.split(".")[0] in keys
 
 
 def by_content(name: str) -> str:

@@ -14,10 +14,10 @@ from medsql.config import MUTATED
 from medsql.data.pairs import Pair, Prediction
 from medsql.errors import UserError
 from medsql.files import write_json, write_json_lines
+from medsql.wording import counted
 
 if TYPE_CHECKING:
     from medsql.metrics.execution import Execution
-from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 

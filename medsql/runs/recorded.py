@@ -273,9 +273,9 @@ def _by_standing(runs: Iterable[Recorded]) -> list[Recorded]:
 
 
 def metric_of(runs: Iterable[Recorded]) -> str:
-    """What the objective of all of them is; `objective` where that is not one for all, or not recorded."""
-    metrics = {run.metric for run in runs}
-    return (metrics.pop() if len(metrics) == 1 else "") or "objective"
+    """What the objective of all of them is; `objective` where there is not one for all."""
+    metrics = {run.metric for run in runs if run.metric}  # one that has not begun has none
+    return metrics.pop() if len(metrics) == 1 else "objective"
 
 
 def lower_is_better(run: Recorded) -> bool:

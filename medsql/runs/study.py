@@ -312,8 +312,8 @@ class SharedStudy:
 
     def standing(self) -> str:
         """How far the study has come: `3 of 20 trials done, 17 to go, 1 of them begun`."""
-        begun = sum(trial.state == TrialState.RUNNING for trial in self.trials)
-        done = f"{self.n_trials - self.left} of {counted(self.n_trials, 'trial')} done, {self.left} to go"
+        left, begun = self.left, sum(trial.state == TrialState.RUNNING for trial in self.trials)
+        done = f"{self.n_trials - left} of {counted(self.n_trials, 'trial')} done, {left} to go"
         return f"{done}, {begun} of them begun" if begun else done
 
     @property

@@ -8,7 +8,7 @@ from math import sqrt
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from medsql.runs.fingerprint import NOT_IDENTITY
+from medsql.runs.fingerprint import NOT_IDENTITY, is_of
 from medsql.runs.overrides import overrides_of, search_space
 from medsql.runs.recorded import Recorded, differing_settings
 
@@ -74,7 +74,7 @@ def swept(runs: Sequence[Recorded]) -> list[Parameter]:
     """
     asked = [_asked(run) for run in runs]
     if not any(asked):
-        keys = [key for key in differing_settings(runs) if not NOT_SWEPT & {key, key.split(".")[0]}]
+        keys = [key for key in differing_settings(runs) if not is_of(key, NOT_SWEPT)]
         asked = [dict.fromkeys(keys, "") for _ in runs]
     typed = dict.fromkeys(key for overrides in asked for key in overrides)
     spaces = [search_space(folder) for folder in dict.fromkeys(run.folder.parent for run in runs)]
@@ -85,7 +85,7 @@ def swept(runs: Sequence[Recorded]) -> list[Parameter]:
 
 def _asked(run: Recorded) -> dict[str, Any]:
     typed = {override.key_or_group: override.value() for override in overrides_of(run.folder)}
-    return {key: value for key, value in typed.items() if not NOT_SWEPT & {key, key.split(".")[0]}}
+    return {key: value for key, value in typed.items() if not is_of(key, NOT_SWEPT)}
 
 
 def _parameter(

@@ -53,8 +53,8 @@ def _print_runs(runs: Sequence[Recorded]) -> None:
             decimals(run.minutes, 1),
         )
     show(table)
-    if any(run.trial is not None for run in runs):
-        _print_searched(runs)
+    if trials := [run for run in runs if run.trial is not None]:
+        _print_searched(trials)
     _print_remarks(runs)
     if on_loss := on_losses(run for run in runs if "val/loss" in run.validation):
         print(on_loss)
@@ -70,7 +70,7 @@ def _print_searched(trials: Sequence[Recorded]) -> None:
         table = columns("run", numbers=[parameter.key for parameter in parameters])
         for place, run in enumerate(trials):
             values = [parameter.values[place] for parameter in parameters]
-            table.add_row(run.label, *[f"{v:.3g}" if isinstance(v, float) else str(v) for v in values])
+            table.add_row(run.label, *[f"{v:.4g}" if isinstance(v, float) else str(v) for v in values])
         print()
         show(table)
 

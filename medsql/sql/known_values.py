@@ -92,7 +92,7 @@ def read_values(path: Path, schema: Schema) -> Values:
             if not isinstance(value, str) or not LITERAL.fullmatch(value):
                 raise UserError(f"{path}: {column}: {value!r} cannot stand between double quotes")
         found.setdefault(columns[column.upper()], []).extend(values)
-    return found
+    return {column: list(dict.fromkeys(values)) for column, values in found.items()}
 
 
 def values_in_database(path: str | Path) -> tuple[Values, dict[str, str]]:

@@ -63,7 +63,7 @@ def test_a_search_of_which_too_much_fails_gives_up(command, training, tmp_path):
     result = command("train", *STUDY, *wild, *training[:-5], "objective=val/loss", "hydra.sweeper.retries=0")
     assert result.returncode == 1
     assert len(trials(tmp_path)) == 2
-    assert "study search: 2 of 20 trials done, 18 to go; the same command goes on\n" in result.stdout
+    assert "study search: 2 of 20 trials done, 18 to go\n" in result.stdout
 
 
 def test_two_objectives_have_a_front_and_no_pruning(command, training, tmp_path):
@@ -72,7 +72,7 @@ def test_two_objectives_have_a_front_and_no_pruning(command, training, tmp_path)
         "hydra/sweeper/pruner=median", "hydra.sweeper.n_trials=4",
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "does not prune" in result.stdout
+    assert "does not prune" in result.stdout and "TPESampler, no pruner\n" in result.stdout
     sweep = tmp_path / "multirun" / "search"
     weights = {record(sweep / f"trial-{trial.number:04d}")["parameters"]["trainable"]: trial.values[1]
                for trial in trials(tmp_path)}  # fmt: skip

@@ -166,7 +166,7 @@ def test_a_second_terminal_leaves_the_running_job_alone(start, command, training
     wait_for(lambda: list(tmp_path.glob("multirun/long/*/checkpoints")), first)
     second = command("train", *long)
     assert second.returncode == 75
-    assert "1 of 1 job running elsewhere: lora.r=2" in second.stderr
+    assert "running elsewhere: 1 of 1 job: lora.r=2" in second.stderr
     assert first.poll() is None
 
 

@@ -121,7 +121,8 @@ def test_what_was_trained_and_the_sweeps_report_are_artifacts_that_a_sync_finds(
         assert all(Path(file).exists() for files in run["artifacts"].values() for file in files.values())
 
 
-def test_models_stay_at_home_where_that_is_wanted(command, training, tmp_path):
+def test_models_stay_at_home_where_that_is_wanted(command, training, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_SILENT")
     result = command("train", *training, *OFFLINE, "optim.max_steps=2", "logger.wandb.log_model=false")
     assert result.returncode == 0, result.stderr
     (said,) = [line for line in (result.stdout + result.stderr).splitlines() if "wandb" in line]

@@ -8,7 +8,7 @@ from tiny import tiny_t5
 from torch.optim import SGD, AdamW, Muon
 
 from medsql.config import OptimSettings
-from medsql.model.muon import StackedMuon
+from medsql.model.muon import StackedMuon, ortho_precision
 from medsql.model.optimizers import Together, build_optimizer
 
 OPTIM = {
@@ -122,3 +122,28 @@ def test_a_matrix_without_a_gradient_stays():
     weights[0].grad = torch.ones(2, 2)
     optimizer.step()
     assert torch.equal(weights[1], torch.ones(2, 2)) and not torch.equal(weights[0], torch.ones(2, 2))
+
+
+def test_many_matrices_are_taken_in_several_goes(monkeypatch):
+    def stepped():
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(4, 3)) for _ in range(5)]
+        for weight in weights:
+            weight.grad = torch.randn(4, 3)
+        StackedMuon(weights, lr=0.1, weight_decay=0.0, adjust_lr_fn="match_rms_adamw").step()
+        return torch.stack([weight.detach() for weight in weights])
+
+    together = stepped()
+    monkeypatch.setattr("medsql.model.muon.MOST_AT_ONCE", 24)
+    assert torch.allclose(stepped(), together, atol=1e-6)
+
+
+def test_other_sizes_of_steps_are_refused():
+    with pytest.raises(ValueError, match="match_rms_adamw"):
+        StackedMuon([torch.nn.Parameter(torch.ones(2, 2))], lr=0.1)
+
+
+@pytest.mark.parametrize(("found", "precision"), [({"amx_bf16": True}, "bfloat16"), ({}, "float32")])
+def test_bfloat16_is_for_cpus_that_multiply_in_it(monkeypatch, found, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert ortho_precision.__wrapped__("cpu") is getattr(torch, precision)

@@ -111,7 +111,7 @@ def test_a_searchs_trials_are_listed_with_what_was_tried_and_a_grids_names_say_i
     job(tmp_path / "grid" / "lora.r=4", {"lora.r": 4}, 0.5)
     print_folders([tmp_path / "trial-0000", tmp_path / "trial-0001"])
     printed = capsys.readouterr().out
-    assert re.search(r"run +optim.lr\ntrial-0000 +0.00123\ntrial-0001 +0.01\n", printed)
+    assert re.search(r"run +optim.lr\ntrial-0000 +0.001235\ntrial-0001 +0.01\n", printed)
     assert "lora.r" not in printed  # all had the same
     print_folders([tmp_path / "grid" / "lora.r=4"])
     assert capsys.readouterr().out.count("lora.r=4") == 1

@@ -38,7 +38,7 @@ def test_values_are_read_from_a_file_and_checked(tmp_path):
     path = tmp_path / "values.json"
     path.write_text('{"LAB.FLUID": ["Blood"]}')
     assert read_values(path, MIMICSQL) == {FLUID: ["Blood"]}
-    path.write_text('{"lab.fluid": ["Blood"], "Lab.Fluid": ["Urine"]}')
+    path.write_text('{"lab.fluid": ["Blood"], "Lab.Fluid": ["Urine", "Blood"]}')
     assert read_values(path, MIMICSQL) == {FLUID: ["Blood", "Urine"]}
     for text in ("{", "[]", '{"LAB.FLUIDS": ["x"]}', '{"LAB.FLUID": []}', '{"LAB.FLUID": ["a\\"b"]}'):
         path.write_text(text)
