@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +83,7 @@ class Models:
         self.settings, self.decodings = replace(settings, run=run), decodings
         self._explicit = explicit
         self._loaded: dict[str, TextToSql] = {}
+        self._execution: Execution | None = None
         self._thread = ThreadPoolExecutor(1, "medsql-page")
 
     def runs(self) -> list[tuple[str, str]]:
@@ -115,14 +117,18 @@ class Models:
         question, reference = asking.question, asking.reference
         models = self._answering(asking.run, decode)
         answers = {name: model.predict([question])[0] for name, model in models.items()}
-        scores, gold = {}, None
+        scores: dict[str, dict[str, Score]] = {}
+        gold = None
         if reference:
             own = self.settings.database
-            execution = Execution(None if own in (None, HOSPITAL) else own, self.settings.seconds)
-            scores = {name: row_scores(each.sql, reference, execution) for name, each in answers.items()}
-            with_schema = Sandbox.empty()
-            gold = with_schema.run(reference)
-            with_schema.close()
+            if self._execution is None:
+                file = None if own in (None, HOSPITAL) else own
+                self._execution = Execution(file, self.settings.seconds)
+            scores = {
+                name: row_scores(each.sql, reference, self._execution) for name, each in answers.items()
+            }
+            with closing(Sandbox.empty()) as schema:
+                gold = schema.run(reference)
         return Turn(
             number=1,
             question=question,

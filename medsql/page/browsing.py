@@ -44,10 +44,15 @@ def scored() -> list[tuple[str, str]]:
         for each in reversed(read_all())
         if (each.folder / PREDICTIONS).exists() or (each.folder / ERRORS).exists()
     ]
-    found.sort(key=lambda each: each.split == "test")  # else newest first
+    found.sort(key=_held_out)  # else newest first
     return [
         (f"{_name(each)} ({counted(each.n or 0, f'{each.split} row')})", str(each.folder)) for each in found
     ]
+
+
+def _held_out(record: Recorded) -> bool:
+    """Whether the rows are those of a test split, or of nobody knows which."""
+    return record.split not in ("train", "validation")
 
 
 def _name(record: Recorded) -> str:
@@ -94,7 +99,7 @@ def page(folder: str, pattern: str, number: int, show_test: bool) -> str:
 
     Those of test rows are shown only with `show_test`.
     """
-    held_out = any(str(each.folder) == folder and each.split == "test" for each in read_all(folder))
+    held_out = any(str(each.folder) == folder and _held_out(each) for each in read_all(folder))
     rows = _chosen(rows_of(Path(folder)), pattern)
     if held_out and not show_test:
         return shown.message(HELD_OUT)

@@ -14,7 +14,7 @@ from end_to_end_tools import run_command, wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDE, PHONE = (1280, 900), (390, 800)
-PATIENCE = 120_000
+PATIENCE = 240_000
 """Milliseconds; only a machine that is busy with something else needs them."""
 
 
@@ -61,7 +61,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def address(browser, training, tmp_path_factory) -> Iterator[str]:
+def address(browser: Any, training: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A page over a sweep of one run, scored on validation rows."""
     cwd = tmp_path_factory.mktemp("demo")
     quick = ["data.prompt=question", "optim.max_steps=5", "hydra.sweep.dir=multirun/tiny"]
@@ -78,9 +78,9 @@ def address(browser, training, tmp_path_factory) -> Iterator[str]:
             [sys.executable, "-m", "medsql.demo", *quick], cwd=cwd, stdout=output, stderr=output, text=True
         )
     try:
-        found = re.compile(r"the page is at (http://127\.0\.0\.1:\d+)")
-        wait_for(lambda: found.search(log.read_text()), process)
-        yield found.search(log.read_text())[1]
+        found = re.compile(r"(?<=the page is at )http://127\.0\.0\.1:\d+")
+        wait_for(lambda: found.search(log.read_text()), process, seconds=400)
+        yield found.findall(log.read_text())[0]
     finally:
         process.terminate()
         assert process.wait(timeout=60) == 143
@@ -91,7 +91,7 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def visit(browser, address) -> Iterator[Open]:
+def visit(browser: Any, address: str) -> Iterator[Open]:
     """Open the page as a new visitor; whatever leaves the machine, or fails in the page, fails the test."""
     strange: list[str] = []
     contexts = []
@@ -131,7 +131,7 @@ def test_no_script_style_or_font_of_the_page_comes_from_elsewhere(visit, address
     page = visit()
     html = page.content()
     assert not re.findall(r"<(?:script|link|iframe|img)[^>]+(?:src|href)=[\"']https?://(?!127)[^\"']+", html)
-    assert "fonts.googleapis" not in html and "iframe-resizer" not in html
+    assert page.locator("script[src*=iframeResizer]").get_attribute("src").startswith(address)
 
 
 def test_a_question_is_answered_by_both_and_scored(visit):
@@ -186,7 +186,7 @@ def test_whatever_is_asked_gets_a_friendly_answer(visit, question, says):
 
 def test_the_keyboard_alone_suffices(visit):
     page = visit()
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function("document.querySelector('[aria-label=\"Fine-tuned run\"]').value")
     page.get_by_label("Sample questions").focus()
     for key in ["ArrowDown"] * 6 + ["Enter"]:
         page.wait_for_timeout(100)
