@@ -149,7 +149,7 @@ class Models:
         tuned = self._model(settings).decoding(decode)
         base = settings.model
         if settings.run is not None:
-            base = replace(base, checkpoint=base_of(settings.run), fallbacks=[])
+            base = replace(base, checkpoint=str(base_of(settings.run)), fallbacks=[])
         baseline = self._model(replace(settings, run=None, adapter=None, model=base))
         bounded = replace(decode, max_new_tokens=tuned.decoder.max_new_tokens)
         return {BASELINE: baseline.decoding(bounded), TUNED: tuned}

@@ -104,7 +104,7 @@ def _finds_nothing(result: Mapping[str, Any]) -> bool:
     return all(value in (None, 0) for row in result["rows"] for value in row)
 
 
-def compared(turn: Turn) -> list[tuple[str, Mapping[str, Any], Markup]]:
+def compared(turn: Turn) -> list[tuple[str, dict[str, Any], Markup]]:
     """Each model's name, its answer, and its query with what differs marked.
 
     It is compared with the reference, or where there is none with the other model's query.

@@ -200,7 +200,7 @@ def test_the_keyboard_alone_suffices(visit):
     page.keyboard.press("Enter")
     heading(page, f"1. {question.input_value()}").wait_for()
     page.get_by_role("tab", name="Ask").focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     page.locator(".wrong").first.wait_for()
 

@@ -42,11 +42,8 @@ def composed_demo() -> Callable[..., Models]:
 
 def asked(models: Models, question: str = "how many?", reference: str = "", **chosen: Any) -> Asking:
     run = models.runs()[0][1]
-    return Asking(
-        **{"question": question, "reference": reference, "run": run}
-        | {"decoding": "greedy", "beams": 1}
-        | chosen
-    )
+    shared: dict[str, Any] = {"question": question, "reference": reference, "run": run}
+    return Asking(**shared | {"decoding": "greedy", "beams": 1} | chosen)
 
 
 def test_the_newest_finished_run_answers_beside_its_base(models: Models, run: Path) -> None:

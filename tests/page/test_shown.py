@@ -32,7 +32,8 @@ def answer(
 
 def turn(baseline: dict[str, Any], tuned: dict[str, Any] | None = None, **facts: Any) -> Turn:
     answers = {BASELINE: baseline} | ({TUNED: tuned} if tuned else {})
-    return Turn(**{"number": 1, "question": "which?", "asked_of": "run, beam", "answers": answers} | facts)
+    shared: dict[str, Any] = {"number": 1, "question": "which?", "asked_of": "run, beam", "answers": answers}
+    return Turn(**shared | facts)
 
 
 def test_both_models_stand_beside_each_other_with_time_verdict_and_rows():
