@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN_PY := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
+DEMO   := $(VENV)/.demo
 ARGS   ?=
 RUN    ?= latest
 # A question reaches the shell through the environment, where no sign in it means anything.
@@ -12,7 +13,7 @@ override Q := $(value Q)
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep train predict pretrain baseline finetuned compare test test-slow lint bench clean
+.PHONY: help sweep train predict demo pretrain baseline finetuned compare test test-slow lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +26,11 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+$(DEMO): $(STAMP)
+	@echo "installing Gradio into $(VENV)"
+	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
 sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
 	$(RUN_PY) -m medsql.train -m $(if $(findstring lora.r=,$(ARGS)),,lora.r=8,16,32) $(ARGS)
 
@@ -33,6 +39,9 @@ train: $(STAMP) ## one run
 
 predict: $(STAMP) ## SQL for Q="a question", or for the lines of standard input; RUN=folder
 	@$(RUN_PY) -m medsql.predict $(if $(filter latest,$(RUN)),,run='"$(RUN)"') $(ARGS) $(if $(value Q),question="$$Q")
+
+demo: $(DEMO) ## a local page: ask models side by side, browse errors and sweeps; RUN=folder
+	@$(RUN_PY) -m medsql.demo $(if $(filter latest,$(RUN)),,run='"$(RUN)"') $(ARGS)
 
 pretrain: $(STAMP) ## a small base model on invented databases: 40 minutes on two cores that know bfloat16; see the model card
 	$(RUN_PY) -m medsql.pretrain $(ARGS)

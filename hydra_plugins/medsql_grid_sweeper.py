@@ -114,7 +114,7 @@ class GridSweeper(BasicSweeper):
 
 
 def _name_of_one(overrides: list[str], folder: Path) -> str:
-    """Where nothing varies: what results depend on; all overrides, as before, where there is such a folder."""
+    """Where nothing varies: what results depend on; all overrides, as before, where that folder is there."""
     before = folder_name(",".join(overrides) or "defaults")
     return (
         before

@@ -12,8 +12,10 @@ from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import (
     ConfigCompositionException,
@@ -29,7 +31,9 @@ from rapidfuzz import fuzz, process
 from medsql.assets import BUNDLED, checkpoint_folder
 from medsql.config import (
     HOSPITAL,
+    AskSettings,
     CompareSettings,
+    DemoSettings,
     EvaluateSettings,
     PredictSettings,
     PretrainSettings,
@@ -38,7 +42,7 @@ from medsql.config import (
 )
 from medsql.data.sources import check_files
 from medsql.errors import UserError
-from medsql.runs.collect import Asking, of_run
+from medsql.runs.collect import Asking, newest, of_run
 from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity, is_of
 from medsql.runs.folder import RECORD, busy, check_folder, is_locked
 
@@ -49,6 +53,7 @@ SETTINGS: dict[str, type] = {
     "evaluate": EvaluateSettings,
     "compare": CompareSettings,
     "predict": PredictSettings,
+    "demo": DemoSettings,
     "pretrain": PretrainSettings,
 }
 """Which dataclass stands behind which `conf/NAME.yaml`."""
@@ -63,10 +68,30 @@ def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
     Raises `SettingsError`, one line, for an unknown key, a wrong type, a missing or contradictory value.
     """
     settings = to_settings(config, SETTINGS[str(hydra.job.config_name)])
-    if isinstance(settings, EvaluateSettings | PredictSettings):
+    if isinstance(settings, EvaluateSettings | AskSettings):
         settings = _of_its_run(settings, explicit_keys(hydra.overrides.task))
     local = isinstance(settings, CompareSettings | PretrainSettings)  # neither reads anything from a path
     return settings if local else with_paths(settings)
+
+
+def composed(door: str, *overrides: str) -> Any:
+    """What `conf/<door>.yaml` and `overrides` come to, also in a program that uses Hydra for itself.
+
+    Raises `UserError`, one line, for whatever is wrong with them.
+    """
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(door, list(overrides), return_hydra_config=True)
+        return checked_settings(config, config.hydra)
+    except Exception as error:
+        mistake = user_error(error, SETTINGS[door])
+        if mistake is None:
+            raise
+        raise mistake from error
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def _of_its_run(settings: Asking, explicit: set[str]) -> Asking:
@@ -74,13 +99,15 @@ def _of_its_run(settings: Asking, explicit: set[str]) -> Asking:
     own = {"model", "adapter"} & {key.split(".")[0] for key in explicit}
     if own and "run" not in explicit:
         return replace(settings, run=None)
+    if isinstance(settings, DemoSettings) and "run" not in explicit and newest("train") is None:
+        return replace(settings, run=None)
     return settings if settings.run is None else of_run(settings, explicit)
 
 
 def with_paths(settings: Any) -> Any:
     """The settings with local paths made absolute. Raises `SettingsError` where nothing lies there."""
     data, model = settings.data, settings.model
-    reads_rows = not isinstance(settings, PredictSettings)  # those its model was trained on may be gone
+    reads_rows = not isinstance(settings, AskSettings)  # those its model was trained on may be gone
     if reads_rows and (data.source in ("jsonl", "mimicsql") or _looks_local(data.path)):
         data = replace(data, path=_existing("data.path", data.path))
     if reads_rows and data.templates is not None:
@@ -92,7 +119,7 @@ def with_paths(settings: Any) -> Any:
     data = replace(data, cache_dir=str(Path(data.cache_dir).expanduser().absolute()))
     if _looks_local(model.checkpoint) and not model.fallbacks:
         model = replace(model, checkpoint=_existing("model.checkpoint", model.checkpoint))
-    if isinstance(settings, EvaluateSettings | PredictSettings) and settings.adapter is not None:
+    if isinstance(settings, EvaluateSettings | AskSettings) and settings.adapter is not None:
         adapter = _existing("adapter", settings.adapter)
         if Path(adapter, RECORD).exists():
             raise SettingsError(f"adapter={settings.adapter}: that is a run's folder: run={settings.adapter}")
@@ -105,11 +132,10 @@ def with_paths(settings: Any) -> Any:
         if path is not None and (key, path) != ("values", "train"):
             absolute = {key: _existing(f"decode.{key}", path)}
             settings = replace(settings, decode=replace(settings.decode, **absolute))
-    if isinstance(settings, PredictSettings):
-        if settings.file is not None:
-            settings = replace(settings, file=_existing("file", settings.file))
-        if settings.database not in (None, HOSPITAL):
-            settings = replace(settings, database=_existing("database", settings.database))
+    if isinstance(settings, PredictSettings) and settings.file is not None:
+        settings = replace(settings, file=_existing("file", settings.file))
+    if isinstance(settings, AskSettings) and settings.database not in (None, HOSPITAL):
+        settings = replace(settings, database=_existing("database", settings.database))
     return replace(settings, data=data, model=model)
 
 

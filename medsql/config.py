@@ -536,31 +536,60 @@ class EvaluateSettings:
 
 
 @dataclass(kw_only=True)
-class PredictSettings:
-    """Everything `python -m medsql.predict` may be told besides the questions.
+class AskSettings:
+    """Who answers questions, and where the queries are run.
 
     `run`, `adapter` and `model` are those of `EvaluateSettings`, but that `run` is the default and gives way
-    to the others. Of `data` only the prompt, the lengths and the hospital count. `file` holds questions, one
-    a line. Queries are run on `database`, a SQLite file in MIMICSQL's five tables or `hospital`, the bundled
-    invented one, for at most `seconds` each; `output: json` then shows `rows` of what they find (null: all).
+    to the others. Of `data` only the prompt, the lengths and the hospital count. Queries are run on
+    `database`, a SQLite file in MIMICSQL's five tables or `hospital`, the bundled invented one, for at most
+    `seconds` each, and `rows` of what they find are shown (null: all).
     """
 
     model: ModelSettings
     data: DataSettings
     decode: DecodeSettings
     trainer: TrainerSettings
-    output: str
     run: str | None = None
     adapter: str | None = None
-    file: str | None = None
     database: str | None = None
     seconds: float = 60.0
     rows: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("output", self.output, OUTPUTS)
         _check(self.seconds > 0, f"seconds={self.seconds:g}: must be greater than 0")
         _check_range("rows", self.rows, 0)
+
+
+@dataclass(kw_only=True)
+class PredictSettings(AskSettings):
+    """Everything `python -m medsql.predict` may be told besides the questions.
+
+    `file` holds questions, one a line. Only `output: json` shows what the queries find.
+    """
+
+    output: str
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("output", self.output, OUTPUTS)
+
+
+@dataclass(kw_only=True)
+class DemoSettings(AskSettings):
+    """Everything `python -m medsql.demo` may be told.
+
+    The page is served at `host`, on `port` (null: the first free one from 7860 on). Without a finished run
+    `run: latest` is none, and the page shows the model as it is.
+    """
+
+    host: str
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check(bool(self.host.strip()), "host is empty: 127.0.0.1 is this machine alone, 0.0.0.0 everybody")
+        _check_range("port", self.port, 1, 65535)
 
 
 @dataclass

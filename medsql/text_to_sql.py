@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from transformers import PreTrainedTokenizerBase
 
-from medsql.composition import CONF, checked_settings, quoted, user_error
-from medsql.config import HOSPITAL, PredictSettings
+from medsql.composition import composed, quoted
+from medsql.config import HOSPITAL, AskSettings, DecodeSettings
 from medsql.data.pairs import Prediction, checked_question
 from medsql.data.prompts import prompt_template, render
 from medsql.data.spelling import Spelling, needed_spelling
 from medsql.model.backbone import load_backbone
-from medsql.model.decoder import load_decoder
+from medsql.model.decoder import Decoder, load_decoder
 from medsql.model.generation import predict
 from medsql.model.hardware import autocast, prepare_device
 from medsql.model.lora import load_adapter, merge_adapter
@@ -104,7 +103,7 @@ class TextToSql:
     Raises `UserError` where the model, the adapter or the database cannot be loaded.
     """
 
-    def __init__(self, settings: PredictSettings) -> None:
+    def __init__(self, settings: AskSettings) -> None:
         self.settings = settings
         self._open_database = _database(settings)
         self._template = prompt_template(settings.data.prompt)
@@ -115,9 +114,10 @@ class TextToSql:
             self.model = merge_adapter(load_adapter(self.model, Path(settings.adapter)))
         self.model.to(self._device)  # type: ignore[arg-type]  # its decorator hides the signature
         # Without a run nobody knows how long targets were, but that they were cut at this.
-        longest = settings.data.max_target_tokens if settings.run is None else longest_target_of(settings.run)
+        run, cut_at = settings.run, settings.data.max_target_tokens
+        self._longest_target = cut_at if run is None else longest_target_of(run)
         self.spelling = _spelling(settings, self.tokenizer)
-        self.decoder, _ = load_decoder(settings.decode, self.tokenizer, longest, self.spelling, training=None)
+        self.decoder = self._decoder(settings.decode)
         log.info(
             "%s answers: %s, prompt %s, %s, at most %s",
             settings.run or settings.adapter or f"{settings.model.name}, zero-shot,",
@@ -134,7 +134,7 @@ class TextToSql:
         `overrides` are those of the command line, `"decode=greedy"` or `"database=hospital"`; the defaults
         are in `conf/predict.yaml`. Raises `UserError` where there is no such run, or for a mistake in them.
         """
-        return cls(_composed(f"run={quoted(str(run))}", *overrides))
+        return cls(composed("predict", f"run={quoted(str(run))}", *overrides))
 
     @classmethod
     def from_adapter(cls, adapter: str | Path, *overrides: str) -> Self:
@@ -143,7 +143,17 @@ class TextToSql:
         Such a folder does not say how it was trained: the prompt is `data.prompt=`, and with
         `data.lossless=false` nothing was spelled.
         """
-        return cls(_composed(f"adapter={quoted(str(adapter))}", *overrides))
+        return cls(composed("predict", f"adapter={quoted(str(adapter))}", *overrides))
+
+    def decoding(self, decode: DecodeSettings) -> Self:
+        """The same model, which is not loaded again, decoded otherwise. Raises what `load_decoder` does."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, decode=decode)
+        other.decoder = self._decoder(decode)
+        return other
+
+    def _decoder(self, decode: DecodeSettings) -> Decoder:
+        return load_decoder(decode, self.tokenizer, self._longest_target, self.spelling, training=None)[0]
 
     def predict(self, questions: Sequence[str]) -> list[Answer]:
         """The answers, in order. Raises `UserError` for an empty question or one that is no Unicode."""
@@ -187,14 +197,14 @@ class TextToSql:
         return len(self.tokenizer(prompt, verbose=False)["input_ids"])
 
 
-def _spelling(settings: PredictSettings, tokenizer: PreTrainedTokenizerBase) -> Spelling:
+def _spelling(settings: AskSettings, tokenizer: PreTrainedTokenizerBase) -> Spelling:
     """The run's own; without one, what the tokenizer loses of ASCII, as any data in ASCII were spelled."""
     if not settings.data.lossless:
         return Spelling()
     return needed_spelling(tokenizer, []) if settings.run is None else Spelling(codes_of(settings.run))
 
 
-def _database(settings: PredictSettings) -> Callable[[], closing[Sandbox]] | None:
+def _database(settings: AskSettings) -> Callable[[], closing[Sandbox]] | None:
     """How to open the database; anew each time, for SQLite's connections belong to a thread."""
     if settings.database is None:
         return None
@@ -207,21 +217,3 @@ def _database(settings: PredictSettings) -> Callable[[], closing[Sandbox]] | Non
     path = settings.database
     Sandbox(path, limits=limits).close()  # a mistake is answered before a model is loaded
     return lambda: closing(Sandbox(path, limits=limits))
-
-
-def _composed(*overrides: str) -> PredictSettings:
-    """What `conf/predict.yaml` and `overrides` come to, also in a program that uses Hydra for itself."""
-    outer = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("predict", list(overrides), return_hydra_config=True)
-        settings: PredictSettings = checked_settings(config, config.hydra)
-    except Exception as error:
-        mistake = user_error(error, PredictSettings)
-        if mistake is None:
-            raise
-        raise mistake from error
-    finally:
-        GlobalHydra.instance().hydra = outer
-    return settings

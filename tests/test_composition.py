@@ -32,8 +32,8 @@ def test_every_option_composes_for_training(settings, group, option):
 @pytest.mark.parametrize(
     ("group", "option"), [o for o in OPTIONS if o[0] in ("model", "data", "decode", "trainer")]
 )
-def test_every_option_composes_for_evaluation_and_prediction(settings, group, option):
-    for door in ("evaluate", "predict"):
+def test_every_option_composes_for_what_scores_and_asks(settings, group, option):
+    for door in ("evaluate", "predict", "demo"):
         assert settings(door, f"{group}={option}", *NEEDS.get(option, []))
 
 

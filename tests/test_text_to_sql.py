@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from tiny import LORA, t5_tokenizer, tiny_t5, tiny_tokenizer
+from tiny import finished_run, t5_tokenizer, tiny_t5, tiny_tokenizer
 
 from medsql import TextToSql, text_to_sql
 from medsql.config import DecodeSettings
@@ -30,7 +29,7 @@ from medsql.files import write_json
 from medsql.model import hardware
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql
-from medsql.model.lora import add_lora, load_adapter, save_model
+from medsql.model.lora import load_adapter
 from medsql.sql.choice import Choice
 from medsql.sql.repair import Repair
 from medsql.sql.schema import TABLES
@@ -48,21 +47,7 @@ QUICK = ("trainer=cpu", "trainer.threads=1", "decode.max_new_tokens=6")
 @pytest.fixture
 def run(tmp_path: Path, settings: Callable[..., Any]) -> Path:
     """The folder of a finished run whose adapter changes what is written, and whose rows are gone."""
-    base, folder = tmp_path / "base", tmp_path / "outputs" / "run"
-    tiny_t5().save_pretrained(base)
-    tiny_tokenizer().save_pretrained(base)
-    model = add_lora(tiny_t5(), LORA)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=3)
-    save_model(model, tiny_tokenizer(), folder / "adapter")
-    rows = ["data=jsonl", f"data.path={tmp_path / 'gone.jsonl'}", "data.prompt=schema"]
-    trained = settings("train", f"model.checkpoint={base}", *rows)
-    record = {"kind": "train", "state": "finished", "started": "2026-01-01", "settings": asdict(trained)}
-    record |= {"model": {"checkpoint": str(base)}, "saved": "adapter", "tokenized": {"longest_target": 4}}
-    write_json(folder / "run.json", record)
-    return folder
+    return finished_run(tmp_path, settings)
 
 
 @pytest.fixture
@@ -277,6 +262,14 @@ def test_it_may_be_loaded_in_one_thread_and_asked_in_others(run: Path, decode: s
     thread.start()
     thread.join()
     assert found == sql(model)
+
+
+def test_decoding_otherwise_loads_nothing_again_and_leaves_the_model_as_it_was(run: Path) -> None:
+    beams = TextToSql.from_run(run, *QUICK)
+    greedy = beams.decoding(DecodeSettings(num_beams=1, batch_size=2, max_new_tokens=3))
+    assert greedy.model is beams.model and greedy.tokenizer is beams.tokenizer
+    assert sql(greedy) == sql(TextToSql.from_run(run, *QUICK[:2], "decode=greedy", "decode.max_new_tokens=3"))
+    assert (beams.settings.decode.num_beams, beams.decoder.max_new_tokens) == (4, 6)
 
 
 def test_a_program_that_uses_hydra_for_itself_finds_it_as_it_was(run: Path, tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
 from medsql.metrics.logical import logical_form
@@ -14,15 +15,21 @@ from medsql.sql.parsing import counts, parse_query
 from medsql.sql.suite import suite
 
 
-@cache
-def _schema() -> Sandbox:
-    """MIMICSQL's tables without a row: what names only them and their columns runs there."""
-    return Sandbox.empty()
+class _OfThread(threading.local):
+    """SQLite's connections belong to a thread, and any thread may score."""
+
+    @cached_property
+    def schema(self) -> Sandbox:
+        """MIMICSQL's tables without a row: what names only them and their columns runs there."""
+        return Sandbox.empty()
+
+
+_here = _OfThread()
 
 
 def verdict(sql: str) -> str:
     """How a query ends on MIMICSQL's schema: `ok`, `unknown column X`, … (`medsql.sql.database.Result`)."""
-    return _schema().run(sql).verdict
+    return _here.schema.run(sql).verdict
 
 
 class Execution:
@@ -67,8 +74,8 @@ class Execution:
     def _databases(self, gold: str) -> Iterator[Sandbox]:
         if self._file is not None:
             yield self._file
-        elif not _schema().run(gold).ok:
-            yield _schema()  # where its verdict is found
+        elif not _here.schema.run(gold).ok:
+            yield _here.schema  # where its verdict is found
         else:
             for database in suite(gold):
                 with closing(database):

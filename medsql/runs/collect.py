@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medsql.config import DataSettings, EvaluateSettings, ModelSettings, PredictSettings, SettingsError
+from medsql.config import AskSettings, DataSettings, EvaluateSettings, ModelSettings, SettingsError
 from medsql.errors import UserError
 from medsql.runs.folder import RECORD, read_record
 from medsql.runs.recorded import Recorded, recorded
@@ -21,7 +21,7 @@ OF_THE_ADAPTER = ("prompt", "max_input_tokens", "max_target_tokens", "lossless")
 """Data settings that a fine-tuned model was trained with, whatever data it is then scored on."""
 
 
-Asking = TypeVar("Asking", bound=EvaluateSettings | PredictSettings)
+Asking = TypeVar("Asking", bound=EvaluateSettings | AskSettings)
 """Settings that may name a run."""
 
 

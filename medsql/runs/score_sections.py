@@ -95,27 +95,27 @@ def differences_section(comparisons: Sequence[Comparison]) -> Section:
 
 def runs_section(runs: Sequence[Recorded]) -> Section:
     """Where each run stands, what it cost, and in which settings they differ."""
-    section, names = Section("Runs"), score_names(runs)
+    section = Section("Runs")
     if not runs:
         return section
     shown = drawn_runs(runs)
     section.plots += [_score_plot(group, name) for name, group in groups_of("configurations", runs)]
     for name, group in groups_of("trade-off", runs):
         section.plots += _trade_off(group, shown, name)
-    section.tables += _leaderboard(runs, names)
+    section.tables += leaderboard(runs)
     add_front(section, runs)
-    section.tables += _settings_that_differ(runs)
+    section.tables += settings_that_differ(runs)
     section.notes += [f"{remark}." for remark in remarks(runs)]
     if on_loss := on_losses(run for run in runs if "val/loss" in run.validation):
         section.notes.append(on_loss)
     return section
 
 
-def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
+def leaderboard(runs: Sequence[Recorded]) -> list[Table]:
     """Where each run stands and what it cost; test scores in a table of their own where they are many."""
-    objective = metric_of(runs)
+    names, objective = score_names(runs), metric_of(runs)
     with_loss = objective != "val/loss"
-    beside = list(names) if len(names) <= MOST_BESIDE else list(names[:1])
+    beside = names if len(names) <= MOST_BESIDE else names[:1]
     rows = [
         [
             run.label,
@@ -137,7 +137,7 @@ def _leaderboard(runs: Sequence[Recorded], names: Sequence[str]) -> list[Table]:
     if any(run.state != "finished" and run.standing is not None for run in runs):
         method += "Of a run that is not finished it is that of its last validation. "
     method += "Minutes are those of training alone, and missing where a run was resumed. "
-    if beside == list(names):
+    if beside == names:
         return [Table(columns, rows, method + _method(names), words=2)]
     scored = [run for run in runs if run.scores]
     of_test = [[run.label, *[str(run.scores.get(name, "")) for name in names]] for run in scored]
@@ -151,7 +151,8 @@ def _cut(error: str) -> str:
     return error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]}…"
 
 
-def _settings_that_differ(runs: Sequence[Recorded]) -> list[Table]:
+def settings_that_differ(runs: Sequence[Recorded]) -> list[Table]:
+    """The settings that change results and are not the same for all runs, in one table or none."""
     differing = {key: [*map(as_text, found)] for key, found in differing_settings(runs).items()}
     names = [run.label for run in runs]
     if len(differing) > len(names):  # a page has more room below than beside

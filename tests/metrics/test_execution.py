@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -217,3 +218,10 @@ def test_mutants_of_the_same_gold_queries_are_judged_once_a_process(monkeypatch)
 def test_gold_queries_that_cannot_judge_have_no_part_in_sharpness(gold):
     assert sharpness([gold], most=60) is None
     assert sharpness([GOLD], most=0) is None
+
+
+def test_any_thread_may_score():
+    gold = "SELECT AGE FROM DEMOGRAPHIC WHERE GENDER = 'F'"
+    assert Execution()(gold, gold)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(lambda: Execution()(gold, gold)).result()

@@ -6,6 +6,8 @@ import io
 import logging
 import string
 import warnings
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,10 @@ from medsql.config import (
     ValidationSettings,
 )
 from medsql.data.pairs import Pair
+from medsql.files import write_json
 from medsql.model.checkpoints import Checkpoints
 from medsql.model.decoder import Decoder
-from medsql.model.lora import add_lora
+from medsql.model.lora import add_lora, save_model
 from medsql.model.module import FineTuner
 from medsql.model.training import build_trainer, fit
 
@@ -100,6 +103,28 @@ def tiny_t5(**changes: Any) -> T5ForConditionalGeneration:
     }
     shape |= {"vocab_size": 260, "decoder_start_token_id": 0}
     return T5ForConditionalGeneration(T5Config(**(shape | changes)))
+
+
+def finished_run(parent: Path, settings: Callable[..., Any], name: str = "run") -> Path:
+    """A finished run in `outputs/`: its adapter changes what is written, and its rows are gone; its folder.
+
+    `settings` is the fixture; the base lies in `base/`.
+    """
+    base, folder = parent / "base", parent / "outputs" / name
+    tiny_t5().save_pretrained(base)
+    tiny_tokenizer().save_pretrained(base)
+    model = add_lora(tiny_t5(), LORA)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                parameter.normal_(std=3)
+    save_model(model, tiny_tokenizer(), folder / "adapter")
+    rows = ["data=jsonl", f"data.path={parent / 'gone.jsonl'}", "data.prompt=schema"]
+    trained = settings("train", f"model.checkpoint={base}", *rows)
+    record = {"kind": "train", "state": "finished", "started": "2026-01-01", "settings": asdict(trained)}
+    record |= {"model": {"checkpoint": str(base)}, "saved": "adapter", "tokenized": {"longest_target": 4}}
+    write_json(folder / "run.json", record)
+    return folder
 
 
 class TinyData(pl.LightningDataModule):
