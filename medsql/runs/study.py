@@ -22,6 +22,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -159,14 +160,16 @@ class SharedStudy:
             self._seed = study.user_attrs[SEED]
 
     def _found_or_made(self, directions: Sequence[str]) -> optuna.Study:
+        name, storage = self.address.study, open_storage(self.address.storage)
         try:
-            return self.address.load()
+            study = self.address.load()
+            if StudyDirection.NOT_SET not in study.directions:
+                return study
+            # Optuna 2 writes a study first and its directions then: whoever began died in between.
+            optuna.delete_study(study_name=name, storage=storage)
         except KeyError:
-            return optuna.create_study(
-                study_name=self.address.study,
-                storage=open_storage(self.address.storage),
-                directions=list(directions),
-            )
+            pass
+        return optuna.create_study(study_name=name, storage=storage, directions=list(directions))
 
     def _check(self, study: optuna.Study, meaning: dict[str, Any]) -> None:
         recorded = study.user_attrs.get(MEANING, meaning)

@@ -15,6 +15,7 @@ from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import Trial, TrialState
+from sqlalchemy import text
 
 from medsql.errors import UserError
 from medsql.runs.folder import RunConflict
@@ -154,6 +155,23 @@ def test_a_process_killed_at_any_point_loses_no_trial_and_repeats_none(address, 
     other = Address(f"sqlite:///{tmp_path / 'undisturbed.db'}", "s")
     with worker(other, tmp_path, **tpe) as study:
         run_all(study)
+    assert params(address) == params(other)
+
+
+def test_a_study_whose_maker_was_killed_before_it_had_a_direction_is_made_anew(address, tmp_path):
+    with worker(address, tmp_path):
+        pass
+    engine = open_storage(address.storage).engine
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM trials"))
+        connection.execute(text("DELETE FROM study_user_attributes"))
+        connection.execute(text("UPDATE study_directions SET direction = 'NOT_SET'"))
+    with worker(address, tmp_path) as study:
+        run_all(study)
+    other = Address(f"sqlite:///{tmp_path / 'undisturbed.db'}", "s")
+    with worker(other, tmp_path) as study:
+        run_all(study)
+    assert address.load().directions == other.load().directions
     assert params(address) == params(other)
 
 
