@@ -55,7 +55,7 @@ finetuned: $(STAMP) ## score the newest finished run, or RUN=folder
 compare: $(STAMP) ## baseline and fine-tuned side by side
 	$(RUN_PY) -m medsql.compare $(ARGS)
 
-test: $(STAMP) ## the tests, in under ten minutes on two cores
+test: $(STAMP) ## the tests that take some seconds each
 	$(RUN_PY) -m pytest -n auto --dist loadfile -m 'not slow' $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take longer

@@ -116,11 +116,9 @@ class GridSweeper(BasicSweeper):
 def _name_of_one(overrides: list[str], folder: Path) -> str:
     """Where nothing varies: what results depend on; all overrides, as before, where that folder is there."""
     before = folder_name(",".join(overrides) or "defaults")
-    return (
-        before
-        if (folder / before).exists()
-        else folder_name(",".join(filter(tells, overrides)) or "defaults")
-    )
+    if (folder / before).exists():
+        return before
+    return folder_name(",".join(filter(tells, overrides)) or "defaults")
 
 
 def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> None:

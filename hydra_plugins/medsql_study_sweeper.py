@@ -167,8 +167,9 @@ class StudySweeper(Sweeper):
         self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         settings = self._check(space)
         directions = directions_of(settings)
-        prunes = len(directions) == 1 and not self._pruner_is_none()
-        if len(directions) > 1 and not self._pruner_is_none():
+        prunes = not self._pruner_is_none()
+        if len(directions) > 1 and prunes:
+            prunes = False
             log.warning("a study of several objectives does not prune: hydra/sweeper/pruner is not used")
         folder.mkdir(parents=True, exist_ok=True)
         address = Address(*study_address(self.config.hydra))

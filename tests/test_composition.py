@@ -10,6 +10,7 @@ import pytest
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
+from hydra_plugins.medsql_grid_sweeper import _name_of_one
 from medsql.composition import CONF, SETTINGS, explain, folder_name, sweep_folder, unknown_key, with_paths
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
@@ -359,6 +360,14 @@ def test_a_sweep_that_was_named_by_all_that_was_asked_for_is_found_again(compose
     assert sweep_folder(str(tmp_path), config) == str(tmp_path / "lora.r=8,16")
     (tmp_path / "lora.r=8,16,trainer.threads=2").mkdir()
     assert sweep_folder(str(tmp_path), config) == str(tmp_path / "lora.r=8,16,trainer.threads=2")
+
+
+def test_a_job_alone_is_named_by_what_its_result_depends_on_or_found_by_its_old_name(tmp_path):
+    asked = ["lora.r=8", "trainer.threads=2"]
+    assert _name_of_one(asked, tmp_path) == "lora.r=8"
+    assert _name_of_one(["trainer.threads=2"], tmp_path) == "defaults"
+    (tmp_path / "lora.r=8,trainer.threads=2").mkdir()
+    assert _name_of_one(asked, tmp_path) == "lora.r=8,trainer.threads=2"
 
 
 def test_a_search_and_a_grid_over_the_same_values_have_folders_of_their_own(composed, tmp_path):

@@ -56,3 +56,5 @@ def test_an_option_that_there_is_not_is_answered_in_one_line_that_says_how_setti
         check_options(typed)
     assert "\n" not in str(refusal.value) and typed[-1] in str(refusal.value)
     check_options(["-m", "lora.r=8,16", "--cfg", "job"])
+    with pytest.raises(SettingsError, match="options such as -m stand before the settings"):
+        check_options(["lora.r=8", "-m", "optim.lr=1,2"])

@@ -16,8 +16,9 @@ from medsql.runs.collect import ROOTS, read_all
 from medsql.runs.labels import labelled, short
 from medsql.runs.pages import Table
 from medsql.runs.predictions import ERRORS, PREDICTIONS, read_rows
-from medsql.runs.recorded import Recorded, best_first, counted, on_losses, remarks, score_names
+from medsql.runs.recorded import Recorded, best_first, on_losses, remarks, score_names
 from medsql.runs.score_sections import leaderboard, settings_that_differ
+from medsql.wording import counted
 
 log = logging.getLogger(__name__)
 
