@@ -55,9 +55,9 @@ class Materials:
         )
 
 
-def load(*overrides: str) -> Materials:
-    """What `python -m medsql.train OVERRIDES` would load, on the CPU, without generating in validation."""
-    quiet = ("trainer=cpu", "validation.generate_rows=0", "objective=val/loss")
+def load(*overrides: str, trainer: str = "cpu") -> Materials:
+    """What `python -m medsql.train OVERRIDES` would load, without generating in validation."""
+    quiet = (f"trainer={trainer}", "validation.generate_rows=0", "objective=val/loss")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = to_settings(compose("train", [*quiet, *overrides]), TrainSettings)
     splits = load_splits(settings.data)
@@ -78,6 +78,7 @@ def train(
         validation_pairs=materials.splits.validation,
         total_steps=data.total_steps,
         seed=settings.seed,
+        cuda_graphs=settings.trainer.cuda_graphs,
     )
     checkpoints = Checkpoints(folder / "checkpoints", settings.checkpoint)
     loggers = [CsvLogger(folder / "metrics.csv")]

@@ -62,11 +62,14 @@ class Contest:
     tokenizer: PreTrainedTokenizerBase
     data: TokenizedSplits
     decode: DecodeSettings
+    rows: int = ROWS
+    one_by_one_rows: int = ROWS
     batched: list[Prediction] = field(default_factory=list)
     one_by_one: list[str] = field(default_factory=list)
 
-    def hold(self) -> Comparison:
-        what = "scoring, greedy" if self.decode.num_beams == 1 else f"scoring, {self.decode.num_beams} beams"
+    def hold(self, where: str = "") -> Comparison:
+        how = "greedy" if self.decode.num_beams == 1 else f"{self.decode.num_beams} beams"
+        what = f"scoring{where and ' '}{where}, {how}"
         figures = alternate(what, self._medsql, self._report, times=3)
         return Comparison(what, "one at a time", "queries/s", figures, self._agreement())
 
@@ -81,17 +84,17 @@ class Contest:
     def _medsql(self) -> float:
         started = time.perf_counter()
         size, pad_id = self.decode.batch_size, self.tokenizer.pad_token_id
-        loader = generation_loader(self.data.test, ROWS, size, pad_id)
+        loader = generation_loader(self.data.test, self.rows, size, pad_id)
         self.batched = predict(self.model, loader, self.decoder)
-        return ROWS / (time.perf_counter() - started)
+        return self.rows / (time.perf_counter() - started)
 
     def _report(self) -> float:
         """The report's section 8.2, with this bound in place of its 512."""
         started = time.perf_counter()
         beams = {"early_stopping": True} if self.decode.num_beams > 1 else {}
         self.one_by_one = []
-        for prompt in self.data.test["input_ids"][:ROWS]:
-            input_ids = torch.tensor([prompt])
+        for prompt in self.data.test["input_ids"][: self.one_by_one_rows]:
+            input_ids = torch.tensor([prompt], device=self.model.device)
             with torch.no_grad():
                 output = self.model.generate(  # type: ignore[operator]  # PEFT hides its type
                     input_ids=input_ids,
@@ -101,14 +104,14 @@ class Contest:
                     **beams,
                 )
             self.one_by_one += self.tokenizer.batch_decode(output, skip_special_tokens=True)
-        return ROWS / (time.perf_counter() - started)
+        return self.one_by_one_rows / (time.perf_counter() - started)
 
     def _agreement(self) -> str:
         one_by_one = map(self.data.spelling.unspell, self.one_by_one)
-        same = sum(one.sql == other for one, other in zip(self.batched, one_by_one, strict=True))
+        same = sum(one.sql == other for one, other in zip(self.batched, one_by_one, strict=False))
         lengths = [len(ids) for ids in self.tokenizer(self.one_by_one)["input_ids"]]
         cut = sum(length >= self.bound for length in lengths)
         spread = (
             f"{min(lengths)} to {max(lengths)} tokens (median {median(lengths):g}), {cut} cut at the bound"
         )
-        return f"{same} of {ROWS} predictions identical; outputs of {spread}"
+        return f"{same} of {self.one_by_one_rows} predictions identical; outputs of {spread}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -44,9 +45,9 @@ def measure() -> list[Comparison]:
 def _compare(prompt: str) -> Comparison:
     what = f"training, {prompt} prompt"
     materials = _materials(prompt, STEPS[prompt], "data.validation_rows=1")  # one is always validated
-    remark = _same_loss(prompt)
+    remark = same_loss(lambda *overrides: _materials(prompt, CHECKED_STEPS, *overrides))
     say(f"{what}: {remark}")
-    figures = alternate(what, lambda: timed(materials)[0], lambda: _report(materials)[0], PAIRS)
+    figures = alternate(what, lambda: timed(materials)[0], lambda: reported(materials)[0], PAIRS)
     return Comparison(what, "Seq2SeqTrainer", "examples/s", figures, remark)
 
 
@@ -55,16 +56,14 @@ def _materials(prompt: str, steps: int, *overrides: str) -> Materials:
     return load("experiment=optimized", f"data.prompt={prompt}", *length, *overrides)
 
 
-def _same_loss(prompt: str) -> str:
+def same_loss(load: Callable[..., Materials], tolerance: float = TOLERANCE) -> str:
     """Train with both, without dropout, which they draw in their own ways; compare where they end."""
-    materials = _without_dropout(
-        _materials(prompt, CHECKED_STEPS, "lora.dropout=0", "data.validation_rows=32")
-    )
+    materials = _without_dropout(load("lora.dropout=0", "data.validation_rows=32"))
     before = _loss(materials.model(), materials)
-    medsql, report = (_loss(side(materials)[1], materials) for side in (timed, _report))
+    medsql, report = (_loss(side(materials)[1], materials) for side in (timed, reported))
     difference = abs(medsql - report) / report
     losses = f"loss {before:.4f} → {medsql:.5f} and {report:.5f}"
-    agree = "agree" if difference <= TOLERANCE else "DIFFER"
+    agree = "agree" if difference <= tolerance else "DIFFER"
     return f"after {CHECKED_STEPS} steps without dropout {agree}: {losses}"
 
 
@@ -81,7 +80,7 @@ def _loss(model: PreTrainedModel | PeftModel, materials: Materials) -> float:
     rows = [{**row, "index": index} for index, row in enumerate(materials.tokenized.validation)]
     batch = collate(rows, materials.tokenizer.pad_token_id)
     del batch["index"]
-    return float(model.eval()(**batch).loss)
+    return float(model.eval()(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss)
 
 
 # --- both sides: train a fresh model; return examples a second, and the model ------------------------
@@ -127,7 +126,8 @@ def timed(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
     return watch.examples_per_second(materials), model
 
 
-def _report(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+def reported(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+    """Train with the published script's: examples a second, and the model."""
     watch, model, optim = Stopwatch(), materials.model(), materials.settings.optim
     rows, batches = len(materials.tokenized.train), materials.data().total_batches
     order = TrainingOrder(rows, optim.batch_size, batches, materials.settings.seed)
@@ -163,7 +163,8 @@ def _report_arguments(materials: Materials, folder: str) -> Seq2SeqTrainingArgum
         eval_strategy="no",
         save_strategy="no",
         seed=settings.seed,
-        use_cpu=True,
+        use_cpu=settings.trainer.accelerator == "cpu",
+        bf16=settings.trainer.accelerator == "gpu",  # what medsql chooses there
         dataloader_num_workers=0,
         dataloader_pin_memory=False,
         train_sampling_strategy="sequential",  # the rows come in medsql's order already

@@ -359,6 +359,7 @@ class TrainerSettings:
     accelerator: str
     precision: str
     threads: int | None = None
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         _check_choice("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))

@@ -107,6 +107,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         total_steps=data.total_steps,
         seed=settings.seed,
         show=settings.validation.show,
+        cuda_graphs=settings.trainer.cuda_graphs,
     )
 
     checkpoints = Checkpoints(run.folder / "checkpoints", settings.checkpoint)

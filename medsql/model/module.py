@@ -7,7 +7,7 @@ micro-batch, so no generator state has to be saved for a resumed run to equal an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,6 +28,7 @@ from medsql.metrics.execution import Execution
 from medsql.metrics.scores import row_scores
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql, log_prediction
+from medsql.model.graphs import GraphedLoss
 from medsql.model.optimizers import build_optimizer
 
 LOG_EVERY_STEPS = 10
@@ -47,7 +48,7 @@ class FineTuner(pl.LightningModule):
     `validation_pairs` holds the latter's questions and gold queries by `index`.
 
     `total_steps` counts optimisation steps and sets the schedule's length; `decoder` makes SQL of what is
-    generated; `show` predictions are logged as text after each validation.
+    generated; `show` predictions are logged as text after each validation; `cuda_graphs` matters on GPUs.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class FineTuner(pl.LightningModule):
         total_steps: int,
         seed: int,
         show: int = 3,
+        cuda_graphs: bool = True,
     ) -> None:
         super().__init__()
         self.model = model.train()  # from_pretrained leaves dropout off
@@ -69,6 +71,8 @@ class FineTuner(pl.LightningModule):
         self.total_steps = total_steps
         self.seed = seed
         self.show = show
+        self.cuda_graphs = cuda_graphs
+        self.training_loss: Callable[[Mapping[str, Tensor]], Tensor] = self.loss
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
@@ -101,6 +105,15 @@ class FineTuner(pl.LightningModule):
 
     # ---- training ---------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        """On a GPU, and with `cuda_graphs`, replay the passes of a batch, see `medsql.model.graphs`."""
+        if self.cuda_graphs and self.device.type == "cuda":
+            self.training_loss = GraphedLoss(self.loss, self.model)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Forget the gradients, or set them to zero where graphs are replayed."""
+        optimizer.zero_grad(set_to_none=not isinstance(self.training_loss, GraphedLoss))
+
     def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
         """Make dropout a function of (seed, micro-batch), whatever ran before."""
         entropy = np.random.SeedSequence([self.seed, batch_idx])
@@ -108,7 +121,7 @@ class FineTuner(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Raises `TrainingError` where the loss is not finite, before it can reach a weight."""
-        loss = self.loss(batch)
+        loss = self.training_loss(batch)
         value = loss.item()
         _check_finite(value, f"the loss became {value} at step {self.global_step + 1}")
         self._loss_sum += value

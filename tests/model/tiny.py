@@ -189,6 +189,8 @@ class TinyRun:
         monitor: str = "val/loss",
         lora: LoraSettings = LORA,
         loggers: Any = (),
+        accelerator: str = "cpu",
+        cuda_graphs: bool = True,
         **optimisation: Any,
     ) -> None:
         settings = optim(**optimisation)
@@ -202,10 +204,11 @@ class TinyRun:
             validation_pairs=PAIRS,
             total_steps=steps,
             seed=1,
+            cuda_graphs=cuda_graphs,
         )
         self.checkpoints = Checkpoints(folder, CheckpointSettings(monitor, keep))
         self.trainer = build_trainer(
-            TrainerSettings(accelerator="cpu", precision="float32"),
+            TrainerSettings(accelerator, precision="float32"),
             settings,
             ValidationSettings(every_steps, batch_size=4, generate_rows=3),
             self.checkpoints,

@@ -1,0 +1,154 @@
+"""On a GPU: training and scoring at FLAN-T5-base's shape, and how near the GPU's own rate that comes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
+
+from benchmarks import scoring, training
+from benchmarks.materials import Materials, load, train
+from benchmarks.timing import Comparison, alternate, say
+from medsql.assets import checkpoint_folder
+from medsql.config import DecodeSettings
+from medsql.data.module import collate
+
+STEPS = {"question": 43, "report": 23}
+TIMES = 3
+ONE_BY_ONE = 4
+"""Rows that the loop of one at a time is timed on; the batches get `ROWS`, and queries a second compare."""
+
+ROWS = 128
+BATCHES = (16, 64, 128)
+"""Rows in a batch, tried for the share of the GPU's own rate."""
+
+LESSON = ("lora=none", "optim.lr=1e-3", "optim.name=adamw", "optim.batch_size=32", "optim.max_steps=300")
+
+
+def measure() -> list[Comparison]:
+    """Nothing where there is no NVIDIA GPU."""
+    if not torch.cuda.is_available():
+        say("gpu: no NVIDIA GPU is found, nothing is measured")
+        return []
+    with TemporaryDirectory() as folder:
+        base = f"model.checkpoint={_flan_t5_base(Path(folder))}"
+        found = [_training(prompt, base) for prompt in STEPS]
+        share_of_rate(base)
+        return [*found, *_scoring(base)]
+
+
+def _flan_t5_base(folder: Path) -> Path:
+    """FLAN-T5-base's shape (Chung et al. 2022), random weights, with the bundled tokenizer."""
+    shutil.copytree(checkpoint_folder("bundled:mini"), folder, dirs_exist_ok=True)
+    bundled = json.loads((folder / "config.json").read_text())
+    special: dict[str, Any] = {
+        name: bundled[name] for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    }
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=32128,
+        d_model=768,
+        d_kv=64,
+        d_ff=2048,
+        num_layers=12,
+        num_heads=12,
+        feed_forward_proj="gated-gelu",
+        **special,
+    )
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+# --- training ----------------------------------------------------------------------------------------
+
+
+def _training(prompt: str, base: str) -> Comparison:
+    what = f"training on a GPU, {prompt} prompt"
+    materials = _materials(prompt, STEPS[prompt], base, "data.validation_rows=1")
+    remark = training.same_loss(
+        lambda *overrides: _materials(prompt, training.CHECKED_STEPS, base, *overrides), tolerance=2e-3
+    )
+    say(f"{what}: {remark}")
+    sides = (lambda: training.timed(materials)[0], lambda: training.reported(materials)[0])
+    figures = alternate(what, *sides, times=TIMES)
+    return Comparison(what, "Seq2SeqTrainer", "examples/s", figures, remark)
+
+
+def _materials(prompt: str, steps: int, *overrides: str) -> Materials:
+    length = (f"optim.max_steps={steps}", f"validation.every_steps={steps}")
+    return load("experiment=optimized", f"data.prompt={prompt}", *length, *overrides, trainer="gpu")
+
+
+def share_of_rate(base: str) -> None:
+    """Print which share of the measured matrix-product rate training reaches, by batch size."""
+    rate = matrix_rate()
+    say(f"matrix products of 8192³ in bfloat16: {rate / 1e12:.0f} TFLOP/s")
+    for size in BATCHES:
+        one = ("optim.accumulate=1", f"optim.batch_size={size}", "data.validation_rows=1", "data.pairs=8000")
+        materials = _materials("report", 23, base, *one)
+        speed = training.timed(materials)[0]
+        work = operations(materials, size) / size
+        say(f"batches of {size}: {speed:.0f} examples/s, {100 * speed * work / rate:.0f} % of that rate")
+
+
+def matrix_rate(size: int = 8192, times: int = 20) -> float:
+    """Operations a second of square matrix products in bfloat16."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(times):
+        a @ b
+    torch.cuda.synchronize()
+    return times * 2 * size**3 / (time.perf_counter() - started)
+
+
+def operations(materials: Materials, rows: int) -> float:
+    """Floating-point operations of the matrix products in one step on the first `rows` training rows."""
+    batch = collate(
+        [materials.tokenized.train[row] | {"index": row} for row in range(rows)],
+        materials.tokenizer.pad_token_id,
+    )
+    del batch["index"]
+    model = materials.model()
+    model.to("cuda")  # type: ignore[arg-type]  # its decorator hides the signature
+    with FlopCounterMode(display=False) as counter, torch.autocast("cuda", torch.bfloat16):
+        model(**{name: tensor.cuda() for name, tensor in batch.items()}).loss.backward()
+    return float(counter.get_total_flops())
+
+
+# --- scoring -----------------------------------------------------------------------------------------
+
+
+@cache
+def _taught(base: str) -> tuple[PreTrainedModel | PeftModel, Materials]:
+    say("training the model that is scored")
+    length = ("optim.epochs=4", "validation.every_steps=300", "data.validation_rows=16")
+    materials = load(*LESSON, *length, base, trainer="gpu")
+    model = materials.model()
+    with TemporaryDirectory() as folder:
+        train(materials, model, Path(folder))
+    model.to("cuda")  # type: ignore[arg-type]  # its decorator hides the signature
+    return model.eval(), materials
+
+
+def _scoring(base: str) -> list[Comparison]:
+    model, materials = _taught(base)
+    found = []
+    for decode in (DecodeSettings(num_beams=1, batch_size=128), DecodeSettings(num_beams=4, batch_size=64)):
+        contest = scoring.Contest(
+            model, materials.tokenizer, materials.tokenized, decode, rows=ROWS, one_by_one_rows=ONE_BY_ONE
+        )
+        with torch.autocast("cuda", torch.bfloat16):
+            found.append(contest.hold("on a GPU"))
+    return found
