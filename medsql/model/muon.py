@@ -13,6 +13,9 @@ from torch.optim import Muon
 MOST_AT_ONCE = 2**24
 """Numbers that are stacked at a time, so that the copies of a large model's matrices stay small."""
 
+SHARED = ("momentum", "nesterov", "ns_coefficients", "ns_steps", "eps")
+"""What matrices that are stacked have in common besides their shape; rate and decay may differ."""
+
 
 class StackedMuon(Muon):
     """`torch.optim.Muon` that orthogonalises matrices of one shape together.
@@ -35,32 +38,40 @@ class StackedMuon(Muon):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        alike: defaultdict[tuple[Any, ...], list[tuple[Tensor, dict[str, Any]]]] = defaultdict(list)
         for group in self.param_groups:
-            of_one_shape: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    of_one_shape[matrix.shape].append(matrix)
-            for shape, matrices in of_one_shape.items():
-                at_once = max(1, MOST_AT_ONCE // shape.numel())
-                for first in range(0, len(matrices), at_once):
-                    self._step(matrices[first : first + at_once], group)
+                    alike[matrix.shape, *(group[name] for name in SHARED)].append((matrix, group))
+        for (shape, *shared), matrices in alike.items():
+            at_once = max(1, MOST_AT_ONCE // shape.numel())
+            for first in range(0, len(matrices), at_once):
+                self._step(matrices[first : first + at_once], *shared)
         return loss
 
-    def _step(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+    def _step(
+        self,
+        matrices_and_groups: list[tuple[Tensor, dict[str, Any]]],
+        momentum: float,
+        nesterov: bool,
+        coefficients: tuple[float, float, float],
+        steps: int,
+        eps: float,
+    ) -> None:
+        matrices, groups = map(list, zip(*matrices_and_groups, strict=True))
+        gradients = [matrix.grad for matrix in matrices]
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
         momenta = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
-        updates = orthogonal(
-            torch.stack(list(ahead)), group["ns_coefficients"], group["ns_steps"], group["eps"]
-        )
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, momentum) if nesterov else momenta
+        updates = list(orthogonal(torch.stack(list(ahead)), coefficients, steps, eps).unbind())
         # Steps of AdamW's size, whatever the shape: adjust_lr_fn="match_rms_adamw".
         size = 0.2 * max(matrices[0].shape) ** 0.5
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(matrices, updates.unbind(), alpha=-group["lr"] * size)
+        torch._foreach_mul_(updates, [-group["lr"] * size for group in groups])
+        torch._foreach_mul_(matrices, [1 - group["lr"] * group["weight_decay"] for group in groups])
+        torch._foreach_add_(matrices, updates)
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

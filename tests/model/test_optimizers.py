@@ -91,7 +91,8 @@ def test_states_of_other_optimisers_are_refused():
 
 
 def test_stacked_matrices_take_the_steps_of_pytorchs_muon_and_go_on_from_its_state():
-    """PyTorch's multiplies in bfloat16, hence the tolerance; tall, flat, several and single ones."""
+    """PyTorch's multiplies in bfloat16, hence the tolerance; tall, flat, several and single ones, each with a
+    rate and a decay of its own."""
     shapes = [(24, 4), (24, 4), (4, 24), (6, 6)]
     torch.manual_seed(0)
     start = [torch.randn(*shape) for shape in shapes]
@@ -101,7 +102,11 @@ def test_stacked_matrices_take_the_steps_of_pytorchs_muon_and_go_on_from_its_sta
         weights = [torch.nn.Parameter(matrix.clone()) for matrix in start]
         state = None
         for kind, of_step in zip(kinds, gradients, strict=True):
-            optimizer = kind(weights, lr=0.1, weight_decay=0.5, adjust_lr_fn="match_rms_adamw")
+            groups = [
+                {"params": [weight], "lr": 0.1 * (1 + n), "weight_decay": 0.2 * n}
+                for n, weight in enumerate(weights)
+            ]
+            optimizer = kind(groups, adjust_lr_fn="match_rms_adamw")
             if state is not None:
                 optimizer.load_state_dict(state)
             for weight, gradient in zip(weights, of_step, strict=True):
