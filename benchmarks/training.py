@@ -95,11 +95,11 @@ class Stopwatch:
     def lap(self, step: int) -> None:
         self.done.setdefault(step, time.perf_counter())
 
-    def examples_per_second(self, materials: Materials) -> float:
+    def examples_per_second(self, materials: Materials, warm_up: int) -> float:
         """From the end of the warm-up to that of the last step: neither set-up nor validation."""
         optim, last = materials.settings.optim, max(self.done)
-        examples = (last - WARM_UP) * optim.batch_size * optim.accumulate
-        return examples / (self.done[last] - self.done[WARM_UP])
+        examples = (last - warm_up) * optim.batch_size * optim.accumulate
+        return examples / (self.done[last] - self.done[warm_up])
 
 
 class _LightningLaps(pl.Callback):
@@ -118,15 +118,15 @@ class _TransformersLaps(TrainerCallback):
         self.watch.lap(state.global_step)
 
 
-def timed(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+def timed(materials: Materials, warm_up: int = WARM_UP) -> tuple[float, PreTrainedModel | PeftModel]:
     """Train with medsql's loop: examples a second, and the model."""
     watch, model = Stopwatch(), materials.model()
     with TemporaryDirectory() as folder:
         train(materials, model, Path(folder), _LightningLaps(watch))
-    return watch.examples_per_second(materials), model
+    return watch.examples_per_second(materials, warm_up), model
 
 
-def reported(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
+def reported(materials: Materials, warm_up: int = WARM_UP) -> tuple[float, PreTrainedModel | PeftModel]:
     """Train with the published script's: examples a second, and the model."""
     watch, model, optim = Stopwatch(), materials.model(), materials.settings.optim
     rows, batches = len(materials.tokenized.train), materials.data().total_batches
@@ -143,7 +143,7 @@ def reported(materials: Materials) -> tuple[float, PreTrainedModel | PeftModel]:
         trainer.model_accepts_loss_kwargs = False
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-    return watch.examples_per_second(materials), model
+    return watch.examples_per_second(materials, warm_up), model
 
 
 def _report_arguments(materials: Materials, folder: str) -> Seq2SeqTrainingArguments:

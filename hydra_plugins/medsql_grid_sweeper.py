@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from omegaconf import OmegaConf
 
 from hydra_plugins.medsql_joblib_launcher import isolating
-from medsql.composition import checked_settings, folder_name, quoted, tells
+from medsql.composition import check_sweep_folder, checked_settings, folder_name, quoted, tells
 from medsql.errors import UserError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
@@ -69,6 +69,7 @@ class GridSweeper(BasicSweeper):
         # Each job is composed anew and would name the sweep's folder by its own overrides.
         self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         self._check(jobs, folder)
+        check_sweep_folder(folder, searches=False)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         returns: list[JobReturn] = []

@@ -25,7 +25,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from hydra_plugins.medsql_grid_sweeper import SweepFailed
 from hydra_plugins.medsql_joblib_launcher import isolating
-from medsql.composition import checked_settings, quoted, study_address
+from medsql.composition import check_sweep_folder, checked_settings, quoted, study_address, trial_folder
 from medsql.config import SettingsError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
@@ -166,6 +166,7 @@ class StudySweeper(Sweeper):
         # Each job is composed anew and would name the sweep's folder by its own overrides.
         self.config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(str(folder))}")
         settings = self._check(space)
+        check_sweep_folder(folder, searches=True)
         directions = directions_of(settings)
         prunes = not self._pruner_is_none()
         if len(directions) > 1 and prunes:
@@ -301,11 +302,6 @@ class StudySweeper(Sweeper):
         params = [f"{key}={value}" for key, value in job.params.items()]
         own = [f"hydra.sweep.subdir={quoted(trial_folder(job.number))}", f"hydra.sweeper.trial={job.number}"]
         return [*self.fixed, *params, *own]
-
-
-def trial_folder(number: int) -> str:
-    """The name of a trial's folder in the sweep's."""
-    return f"trial-{number:04d}"
 
 
 def directions_of(settings: Any) -> list[str]:

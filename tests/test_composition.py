@@ -142,11 +142,18 @@ def test_each_rung_of_the_ladder_adds_one_thing(settings):
             asdict(settings("train", "+sweeps=ladder", "data.path=somewhere", f"experiment=ladder/{name}"))
         )
 
-    names = ("report", "columns", "question", "lossless", "augmented", "staged")
+    names = ("report", "columns", "question", "lossless", "augmented", "staged", "full")
     rungs = [rung(name) for name in names]
     added = [
         {key: upper[key] for key in upper if upper[key] != lower[key]} for lower, upper in pairwise(rungs)
     ]
+    full = added.pop()  # all weights have rates of their own
+    assert {key for key in full if not key.startswith("optim.")} == {
+        "lora.targets",
+        "data.augment",
+        "data.pairs",
+        "data.hospital_epochs",
+    }
     assert added == [
         {"data.prompt": "schema"},
         {"data.prompt": "question"},

@@ -36,7 +36,7 @@ class GraphedLoss:
         self.loss = loss
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.pool = torch.cuda.graph_pool_handle()
-        # Captured on another stream than the one replayed on, which costs nothing here and would be warned of.
+        # Captured on another stream than replayed on: that costs nothing here, and would be warned of.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         self.graphs: dict[tuple[torch.Size, ...], Callable[..., Any]] = {}
         self.ungraphed = 0

@@ -97,6 +97,21 @@ def test_another_objective_or_another_key_below_what_is_searched_is_refused(comm
     assert len(trials(tmp_path)) == 1
 
 
+def test_a_grid_and_a_search_do_not_share_a_folder(command, training, tmp_path):
+    search = [*STUDY, "hydra.sweeper.n_trials=1", "lora.r=2,4", *training, "optim.max_steps=1"]
+    grid = ["-m", "lora.r=2", *training, "optim.max_steps=1"]
+    for first, then, said in (
+        (search, [*grid, "name=search"], "holds a search"),
+        ([*grid, "name=grid"], [*search, "name=grid"], "holds a grid's jobs"),
+    ):
+        assert command("train", *first).returncode == 0
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+        refused = command("train", *then)
+        assert refused.returncode == 1
+        assert said in refused.stderr and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
