@@ -3,10 +3,13 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import asdict
 
 import pytest
 from end_to_end_tools import record, run_command
 
+from medsql.evaluate import evaluate
+from medsql.runs.folder import Run
 from medsql.runs.predictions import read_predictions
 
 
@@ -157,6 +160,29 @@ def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path, de
         known.append((run["known_values"], run["constraint"]))
     assert predictions[0] == predictions[1] and any(predictions[0])
     assert known[0] == known[1], "what fluids the long ones ask for is not known"
+
+
+def test_a_value_that_gold_alone_knows_is_repaired_all_the_same(small, settings, tmp_path, monkeypatch):
+    """What the model writes is given here: one beam that does not run, and three with a misspelt value."""
+
+    def asking_for(fluid):
+        return f'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "{fluid}"'
+
+    written = ["SELECT", *[asking_for("Ascitez")] * 3]
+    monkeypatch.setattr("medsql.model.generation.decoded", lambda _, tokens: written * (len(tokens) // 4))
+    outcomes = []
+    for name, gold in (("right", "Ascites"), ("misspelt", "Ascitez")):
+        write_rows(tmp_path / name / "train.jsonl", *[asking_for("Ascites")] * 9)
+        write_rows(tmp_path / name / "test.jsonl", *[asking_for(gold)] * 2)
+        asked = settings("evaluate", *small, f"data.path={tmp_path / name}", "decode=repaired", "show=0")
+        with Run(tmp_path / "outputs" / name, "evaluate", {}, asdict(asked)) as run:
+            evaluate(asked, run)
+        rows = read_predictions(tmp_path / "outputs" / name)
+        outcomes.append([(row["prediction"], row["written"], row["beam"], row["repairs"]) for row in rows])
+        assert {row["exact_match"] for row in rows} == {name == "right"}
+    assert outcomes[0] == outcomes[1]
+    assert {(prediction, beam) for prediction, _, beam, _ in outcomes[0]} == {(asking_for("Ascites"), 1)}
+    assert all(repairs for *_, repairs in outcomes[0])
 
 
 def test_guidance_and_repair_are_recorded_with_every_row(command, trained, tmp_path):
