@@ -52,6 +52,7 @@ class Materials:
             self.settings.validation,
             self.settings.decode.batch_size,
             self.settings.seed,
+            at_once=self.settings.trainer.tokens_at_once,
         )
 
 

@@ -360,11 +360,13 @@ class TrainerSettings:
     precision: str
     threads: int | None = None
     cuda_graphs: bool = True
+    tokens_at_once: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("trainer.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
         _check_choice("trainer.precision", self.precision, ("auto", "float32", "bfloat16"))
         _check_range("trainer.threads", self.threads, 1)
+        _check_range("trainer.tokens_at_once", self.tokens_at_once, 0)
 
 
 @dataclass

@@ -85,6 +85,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         settings.decode.batch_size,
         settings.seed,
         Mixture(splits.hospital, settings.data.hospital_epochs, settings.data.hospital_weight),
+        settings.trainer.tokens_at_once,
     )
     decoder, decoding = load_decoder(
         settings.decode, tokenizer, tokenized.longest_target, tokenized.spelling, splits.own_training
@@ -120,6 +121,14 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         started = time.perf_counter()
         fit(trainer, module, data, checkpoints)
         trained = time.perf_counter()
+        if module.passes > data.total_steps:
+            log.info(
+                "%s took %s through the model: more than trainer.tokens_at_once=%d tokens were in some",
+                counted(data.total_steps, "step"),
+                counted(module.passes, "pass", "passes"),
+                settings.trainer.tokens_at_once,
+            )
+        run.note(passes=module.passes)
 
         validation = checkpoints.restore_best(module)
         saved = "model" if settings.lora.targets is None else "adapter"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from medsql.config import OptimSettings, ValidationSettings
-from medsql.data.order import NOTHING_MIXED, Mixture, StagedOrder, TrainingOrder
+from medsql.data.order import NOTHING_MIXED, Mixture, StagedOrder, Steps, TrainingOrder
 from medsql.data.tokenized import TokenizedSplits
 
 if TYPE_CHECKING:  # takes a second to import, and is only named here
@@ -43,8 +44,33 @@ def collate(rows: list[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:
     }
 
 
+def collate_step(
+    rows: list[dict[str, Any]], pad_id: int, batch_size: int, at_once: int
+) -> list[dict[str, Tensor]]:
+    """The batches that one optimisation step is computed in, each as `collate` makes it.
+
+    Micro-batches of `batch_size` rows that follow one another share a batch as long as it has `at_once`
+    tokens at most, those of input and target counted, and padding: their gradients are then computed
+    in one go instead of being accumulated.
+    """
+    parts: list[list[dict[str, Any]]] = []
+    for first in range(0, len(rows), batch_size):
+        micro_batch = rows[first : first + batch_size]
+        if parts and _padded_tokens(parts[-1] + micro_batch) <= at_once:
+            parts[-1] += micro_batch
+        else:
+            parts.append(micro_batch)
+    return [collate(part, pad_id) for part in parts]
+
+
+def _padded_tokens(rows: list[dict[str, Any]]) -> int:
+    return len(rows) * sum(max(len(row[name]) for row in rows) for name in ("input_ids", "labels"))
+
+
 class PairsModule(LightningDataModule):
-    """Serves tokenised splits to Lightning; the whole run is one Lightning epoch of `total_batches`.
+    """Serves tokenised splits to Lightning; the whole run is one Lightning epoch of `total_steps`.
+
+    A batch of training is a whole optimisation step, as `collate_step` makes it.
 
     Args:
         data: the tokenised splits.
@@ -54,6 +80,7 @@ class PairsModule(LightningDataModule):
         decode_batch_size: rows for which SQL is generated at once.
         seed: of the training order.
         mixture: which of the training rows are another source's, and when they are shown.
+        at_once: tokens of a step that are computed at once; with 0, one micro-batch whatever it has.
     """
 
     def __init__(
@@ -65,6 +92,7 @@ class PairsModule(LightningDataModule):
         decode_batch_size: int,
         seed: int,
         mixture: Mixture = NOTHING_MIXED,
+        at_once: int = 0,
     ) -> None:
         super().__init__()
         self.data = data
@@ -74,6 +102,7 @@ class PairsModule(LightningDataModule):
         self.decode_batch_size = decode_batch_size
         self.seed = seed
         self.mixture = mixture
+        self.at_once = at_once
 
     @property
     def total_steps(self) -> int:
@@ -98,7 +127,7 @@ class PairsModule(LightningDataModule):
 
     @property
     def total_batches(self) -> int:
-        """Batches of the whole run; every step gets `accumulate` full ones, the last step too."""
+        """Micro-batches of the whole run; every step gets `accumulate` full ones, the last step too."""
         return self.total_steps * self.optim.accumulate
 
     def train_dataloader(self) -> DataLoader:
@@ -122,12 +151,17 @@ class PairsModule(LightningDataModule):
         ]
         if before:
             stages.insert(0, order(rows=mixture.rows, first=own, batches=before, start=start))
-        return _loader(self.data.train, StagedOrder(stages), self.pad_id)
+        steps = Steps(StagedOrder(stages), self.optim.accumulate)
+        collate_fn = partial(
+            collate_step, pad_id=self.pad_id, batch_size=self.optim.batch_size, at_once=self.at_once
+        )
+        return _loader(self.data.train, steps, collate_fn)
 
     def val_dataloader(self) -> list[DataLoader]:
         """[0] all validation rows, for the loss; [1] the first `generate_rows`, for generation, if any."""
         rows = self.data.validation
-        loss = _loader(rows, _batches(list(range(len(rows))), self.validation.batch_size), self.pad_id)
+        batches = _batches(list(range(len(rows))), self.validation.batch_size)
+        loss = _loader(rows, batches, partial(collate, pad_id=self.pad_id))
         wanted = self.validation.generate_rows
         first = len(rows) if wanted is None else min(wanted, len(rows))
         return [loss, self._generation_loader(rows, first)] if first else [loss]
@@ -147,7 +181,7 @@ def generation_loader(rows: datasets.Dataset, first: int, batch_size: int, pad_i
     """
     lengths = [len(ids) for ids in rows["input_ids"][:first]]
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    return _loader(rows, _batches(order, batch_size), pad_id)
+    return _loader(rows, _batches(order, batch_size), partial(collate, pad_id=pad_id))
 
 
 def _lengths(rows: datasets.Dataset) -> list[tuple[int, int]]:
@@ -160,9 +194,11 @@ def _batches(order: list[int], size: int) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def _loader(rows: datasets.Dataset, batches: StagedOrder | list[list[int]], pad_id: int) -> DataLoader:
+def _loader(
+    rows: datasets.Dataset, batches: Steps | list[list[int]], collate_fn: Callable[..., Any]
+) -> DataLoader:
     # No worker processes: rows are memory-mapped, and collating costs less than handing over.
-    return DataLoader(_NumberedRows(rows), batch_sampler=batches, collate_fn=partial(collate, pad_id=pad_id))
+    return DataLoader(_NumberedRows(rows), batch_sampler=batches, collate_fn=collate_fn)
 
 
 class _NumberedRows(Dataset[dict[str, Any]]):

@@ -141,3 +141,19 @@ class StagedOrder(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         return chain.from_iterable(self.stages)
+
+
+class Steps(Sampler[list[int]]):
+    """The rows of each optimisation step: `accumulate` batches of `order`, end to end."""
+
+    def __init__(self, order: StagedOrder, accumulate: int) -> None:
+        self.order = order
+        self.accumulate = accumulate
+
+    def __len__(self) -> int:
+        return len(self.order) // self.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = iter(self.order)
+        while step := list(chain.from_iterable(islice(batches, self.accumulate))):
+            yield step

@@ -125,7 +125,7 @@ class Checkpoints(pl.Callback):
         self._tidy(trainer)
         self._validate_at_the_end(trainer)
         if threading.current_thread() is threading.main_thread():
-            # In place of Lightning's handler, which would stop between two micro-batches of a step.
+            # In place of Lightning's handler, which saves nothing.
             # Lightning puts back what was there before, for all signals, when fit is over.
             for signum, listener in self._listeners.items():
                 taken = callable(listener) or (signum == signal.SIGTERM and listener == signal.SIG_DFL)
@@ -143,8 +143,7 @@ class Checkpoints(pl.Callback):
     ) -> None:
         """Stop, where that is asked, behind a whole optimisation step."""
         self._validate_at_the_end(trainer)
-        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._stop_if_asked(trainer)
+        self._stop_if_asked(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop, where that is asked, in a validation too; resuming starts it over."""
@@ -277,5 +276,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _batches(trainer: pl.Trainer) -> int:
-    """Micro-batches trained on so far, those before a restart included."""
+    """Steps trained so far, those before a restart included."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Batch = Mapping[str, Tensor]
+Loss = Callable[..., Tensor]
 
 MULTIPLES = {"input_ids": 64, "attention_mask": 64, "labels": 32}
 """What the tokens of a batch are padded to a multiple of, so that few shapes occur."""
@@ -32,27 +34,27 @@ class GraphedLoss:
     the next batch's replay would overwrite what is accumulated in them.
     """
 
-    def __init__(self, loss: Callable[[Batch], Tensor], model: nn.Module) -> None:
+    def __init__(self, loss: Loss, model: nn.Module) -> None:
         self.loss = loss
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.pool = torch.cuda.graph_pool_handle()
         # Captured on another stream than replayed on: that costs nothing here, and would be warned of.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        self.graphs: dict[tuple[torch.Size, ...], Callable[..., Any]] = {}
+        self.graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
         self.ungraphed = 0
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """A scalar, whose `backward` adds to the gradients of `model`."""
+    def __call__(self, batch: Batch, micro_batches: int = 1) -> Tensor:
+        """The loss of a batch of so many micro-batches; its `backward` adds to the gradients of `model`."""
         padded = {name: pad(name, batch[name]) for name in MULTIPLES}
-        shapes = tuple(tensor.shape for tensor in padded.values())
-        if shapes not in self.graphs:
+        kind = (micro_batches, *(tensor.shape for tensor in padded.values()))
+        if kind not in self.graphs:
             if len(self.graphs) == MOST:
                 self.ungraphed += 1
-                return self.loss(batch)
-            self.graphs[shapes] = self._capture(padded)
-        return self.graphs[shapes](*padded.values())
+                return self.loss(batch, micro_batches)
+            self.graphs[kind] = self._capture(padded, micro_batches)
+        return self.graphs[kind](*padded.values())
 
-    def _capture(self, batch: Batch) -> Callable[..., Any]:
+    def _capture(self, batch: Batch, micro_batches: int) -> Callable[..., Any]:
         for parameter in self.trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -63,15 +65,14 @@ class GraphedLoss:
             torch.random.fork_rng([device], device_type="cuda"),
             torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False),
         ):
-            return torch.cuda.make_graphed_callables(
-                _Positional(self.loss, list(batch), self.trained), samples, pool=self.pool
-            )
+            loss = _Positional(partial(self.loss, micro_batches=micro_batches), list(batch), self.trained)
+            return torch.cuda.make_graphed_callables(loss, samples, pool=self.pool)
 
 
 class _Positional(nn.Module):
     """`loss` as graphs want it: tensors by position, and the weights that it trains its own."""
 
-    def __init__(self, loss: Callable[[Batch], Tensor], names: list[str], trained: list[Any]) -> None:
+    def __init__(self, loss: Loss, names: list[str], trained: list[Any]) -> None:
         super().__init__()
         self.loss = loss
         self.names = names

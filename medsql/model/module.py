@@ -1,7 +1,7 @@
 """The LightningModule: what one step of training and one validation compute.
 
 Nothing here depends on when a run was interrupted: dropout is seeded by the number of the
-micro-batch, so no generator state has to be saved for a resumed run to equal an uninterrupted one.
+step, so no generator state has to be saved for a resumed run to equal an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from medsql.data.pairs import Pair
 from medsql.errors import UserError
 from medsql.metrics.execution import Execution
 from medsql.metrics.scores import row_scores
+from medsql.model import cpu
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql, log_prediction
 from medsql.model.graphs import GraphedLoss
@@ -43,7 +44,8 @@ class FineTuner(pl.LightningModule):
     """Fine-tunes a seq2seq model to write SQL.
 
     A batch holds `input_ids` and `attention_mask` (rows × input tokens), `labels` (rows × target
-    tokens, padded with -100) and `index` (rows), the row's place in its split. The validation
+    tokens, padded with -100) and `index` (rows), the row's place in its split. A step of training
+    gets a list of batches, each of one or more micro-batches of `optim.batch_size` rows. The validation
     loaders are, in this order, all rows for the loss and those that SQL is generated for;
     `validation_pairs` holds the latter's questions and gold queries by `index`.
 
@@ -72,22 +74,25 @@ class FineTuner(pl.LightningModule):
         self.seed = seed
         self.show = show
         self.cuda_graphs = cuda_graphs
-        self.training_loss: Callable[[Mapping[str, Tensor]], Tensor] = self.loss
+        self.training_loss: Callable[[Mapping[str, Tensor], int], Tensor] = self.loss
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
         self.validation_loss = MeanMetric(nan_strategy="disable")
         self.scores = {name: MeanMetric(nan_strategy="ignore") for name in SCORES}  # NaN: cannot be judged
         self._execution = Execution()
         self._loss_sum, self._loss_count = 0.0, 0  # since the last training loss was logged
+        self.passes = 0
+        """How often the model was gone through in training: once a step, where all of its rows fit."""
         self._grad_norm: Tensor | None = None
 
     # ---- loss -------------------------------------------------------------------------------
 
-    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Mapping[str, Tensor], micro_batches: int = 1) -> Tensor:
         """Label-smoothed cross-entropy (Szegedy et al. 2016), a mean over target tokens.
 
-        The same formula as the Hugging Face Trainer's, and like there for validation too. Accumulated
-        batches count alike, as in the published run's transformers 4.41; later ones weigh them by tokens.
+        The same formula as the Hugging Face Trainer's, and like there for validation too. Of a batch of
+        several micro-batches, of equally many rows, it is the mean of their losses: they count alike, as in
+        the published run's transformers 4.41; later ones weigh them by tokens.
         """
         labels = batch["labels"]
         logits = self.model(
@@ -95,34 +100,47 @@ class FineTuner(pl.LightningModule):
             attention_mask=batch["attention_mask"],
             # Passed in place of labels, so that the model computes no loss of its own beside this one.
             decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(labels=labels),
+            use_cache=False,  # or keys and values are copied for tokens that nobody generates
         ).logits
-        return F.cross_entropy(
+        losses = F.cross_entropy(
             logits.flatten(0, 1).float(),
             labels.flatten(),
             ignore_index=-100,
             label_smoothing=self.optim.label_smoothing,
+            reduction="none",
         )
+        tokens = (labels != -100).view(micro_batches, -1).sum(1)
+        return (losses.view(micro_batches, -1).sum(1) / tokens).mean()
 
     # ---- training ---------------------------------------------------------------------------
 
-    def on_fit_start(self) -> None:
-        """On a GPU, and with `cuda_graphs`, replay the passes of a batch, see `medsql.model.graphs`."""
-        if self.cuda_graphs and self.device.type == "cuda":
+    def on_train_start(self) -> None:
+        """Train the faster way that the device has: see `medsql.model.cpu` and `medsql.model.graphs`."""
+        if self.device.type == "cpu":
+            cpu.prepare(self.model)
+        elif self.device.type == "cuda" and self.cuda_graphs:
             self.training_loss = GraphedLoss(self.loss, self.model)
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Forget the gradients, or set them to zero where graphs are replayed."""
-        optimizer.zero_grad(set_to_none=not isinstance(self.training_loss, GraphedLoss))
-
-    def on_train_batch_start(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        """Make dropout a function of (seed, micro-batch), whatever ran before."""
+    def on_train_batch_start(self, batch: Sequence[Mapping[str, Tensor]], batch_idx: int) -> None:
+        """Make dropout a function of (seed, step), whatever ran before."""
         entropy = np.random.SeedSequence([self.seed, batch_idx])
         torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
-    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """Raises `TrainingError` where the loss is not finite, before it can reach a weight."""
-        loss = self.training_loss(batch)
-        value = loss.item()
+    def training_step(self, batch: Sequence[Mapping[str, Tensor]], batch_idx: int) -> Tensor:
+        """The step's loss, the mean over its micro-batches, with gradients accumulated batch by batch.
+
+        Lightning goes backward through the last batch. Raises `TrainingError` where the loss is not finite,
+        before it can reach a weight.
+        """
+        total = torch.zeros((), device=self.device)
+        for part in batch:
+            micro_batches = len(part["labels"]) // self.optim.batch_size
+            loss = self.training_loss(part, micro_batches) * (micro_batches / self.optim.accumulate)
+            total += loss.detach()
+            if part is not batch[-1]:
+                loss.backward()
+        self.passes += len(batch)
+        value = total.item()
         _check_finite(value, f"the loss became {value} at step {self.global_step + 1}")
         self._loss_sum += value
         self._loss_count += 1
@@ -147,6 +165,7 @@ class FineTuner(pl.LightningModule):
         Here and not when the batch ends: callbacks come first there, and one may end the run.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        optimizer.zero_grad(set_to_none=not isinstance(self.training_loss, GraphedLoss))
         step = self.global_step + 1  # counted by the trainer once this returns
         if step % LOG_EVERY_STEPS:
             return
@@ -159,6 +178,9 @@ class FineTuner(pl.LightningModule):
         }
         self._log_metrics(metrics, step)
         self._loss_sum, self._loss_count = 0.0, 0
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Nothing: Lightning would do it behind `training_step`, which has begun to accumulate by then."""
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule over `total_steps`."""
@@ -221,11 +243,13 @@ class FineTuner(pl.LightningModule):
         state, trained = checkpoint["state_dict"], self._trainable_names()
         checkpoint["state_dict"] = {name: state[name] for name in trained}
         checkpoint["training_loss"] = (self._loss_sum, self._loss_count)
+        checkpoint["passes"] = self.passes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model, which `strict_loading = False` would let pass."""
         self.check_weights(checkpoint["state_dict"])
         self._loss_sum, self._loss_count = checkpoint["training_loss"]
+        self.passes = checkpoint.get("passes", 0)  # those of before did not count
 
     def check_weights(self, state: Mapping[str, Tensor]) -> None:
         """Raises `TrainingError` unless `state` holds just the trainable weights of this model."""

@@ -43,7 +43,7 @@ class ProgressLines(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A line every few seconds."""
-        self._rows += len(batch["labels"])
+        self._rows += sum(len(part["labels"]) for part in batch)
         self._batches += 1
         seconds = time.monotonic() - self._since
         if self.scores_only or seconds < EVERY_SECONDS:

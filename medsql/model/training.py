@@ -47,8 +47,7 @@ def build_trainer(
         precision=precision(hardware),
         plugins=[LightningEnvironment()],  # under Slurm Lightning would requeue the job by itself
         max_epochs=1,
-        accumulate_grad_batches=optim.accumulate,
-        val_check_interval=validation.every_steps * optim.accumulate,  # counted in micro-batches
+        val_check_interval=validation.every_steps,  # a batch is a whole step: the module accumulates
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         logger=list(loggers) or False,
@@ -86,9 +85,9 @@ def fit(
 
 def _out_of_memory(trainer: pl.Trainer) -> str:
     return (
-        f"out of GPU memory after step {trainer.global_step}: lower optim.batch_size and raise "
-        "optim.accumulate by the same factor (less memory, same rows a step), or lower "
-        "validation.batch_size, decode.batch_size or data.max_input_tokens"
+        f"out of GPU memory after step {trainer.global_step}: lower trainer.tokens_at_once, or "
+        "optim.batch_size and raise optim.accumulate by the same factor (less memory, same rows a step), or "
+        "lower validation.batch_size, decode.batch_size or data.max_input_tokens"
     )
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from medsql.config import OptimSettings, ValidationSettings
-from medsql.data.module import PairsModule, collate, generation_loader
+from medsql.data.module import PairsModule, collate, collate_step, generation_loader
 from medsql.data.order import NOTHING_MIXED, Mixture
 from medsql.data.tokenized import TokenizedSplits
 
@@ -71,6 +71,11 @@ def indices(loader):
     return [batch["index"].tolist() for batch in loader]
 
 
+def micro_batches(loader):
+    """The rows of each micro-batch of a train loader whose steps are computed one by one."""
+    return indices(chain.from_iterable(loader))
+
+
 # Batches
 
 
@@ -89,11 +94,27 @@ def test_a_batch_is_padded_and_nothing_else_is_changed():
 
 def test_a_row_keeps_its_number_in_every_loader():
     module = pairs_module()
-    for loader in (module.train_dataloader(), *module.val_dataloader(), module.test_dataloader()):
+    steps = chain.from_iterable(module.train_dataloader())
+    for loader in (steps, *module.val_dataloader(), module.test_dataloader()):
         for batch in loader:
             assert (
                 batch["input_ids"][:, 0].tolist() == batch["labels"][:, 0].tolist() == batch["index"].tolist()
             )
+
+
+def test_micro_batches_share_a_batch_while_their_padded_tokens_fit():
+    """Inputs of 4 and 6 tokens, targets of 1: three rows of the latter are 21 tokens, four are 28."""
+    rows = [{"input_ids": [7] * length, "labels": [1], "index": i} for i, length in enumerate([4, 4, 4, 6])]
+
+    def parts(at_once, batch_size=1):
+        return indices(collate_step(rows, PAD, batch_size, at_once))
+
+    assert parts(28) == [[0, 1, 2, 3]]
+    assert parts(27) == [[0, 1, 2], [3]]
+    assert parts(14) == [[0, 1], [2, 3]]
+    assert parts(13) == [[0, 1], [2], [3]]
+    assert parts(0) == [[0], [1], [2], [3]]
+    assert parts(0, batch_size=2) == [[0, 1], [2, 3]], "a micro-batch is never cut"
 
 
 # How long a run is
@@ -112,12 +133,14 @@ def test_a_row_keeps_its_number_in_every_loader():
 )
 def test_steps_reach_the_epochs_asked_for(settings, steps):
     module = pairs_module(**settings)
-    assert module.total_steps == steps
-    assert module.total_batches == steps * module.optim.accumulate == len(module.train_dataloader())
+    assert module.total_steps == steps == len(module.train_dataloader())
+    assert module.total_batches == steps * module.optim.accumulate
 
 
 def test_every_row_is_trained_on_once_an_epoch():
-    seen = [row for batch in indices(pairs_module(train=10, epochs=3).train_dataloader()) for row in batch]
+    seen = [
+        row for batch in micro_batches(pairs_module(train=10, epochs=3).train_dataloader()) for row in batch
+    ]
     assert all(sorted(seen[epoch * 10 : epoch * 10 + 10]) == list(range(10)) for epoch in range(3))
     assert len(seen) == 32
 
@@ -128,19 +151,19 @@ def test_another_sources_rows_come_first_and_then_as_often_as_they_weigh(group_b
     mixture = Mixture(rows=6, epochs=2.5, weight=0.5)
     module = pairs_module(train=16, epochs=3, mixture=mixture, group_by_length=group_by_length)
     assert (module.first_steps, module.total_steps) == (4, 4 + 10)  # of four rows: 15; 3 times 10 and 3
-    batches = indices(module.train_dataloader())
+    batches = micro_batches(module.train_dataloader())
     first, rest = Counter(chain(*batches[:8])), Counter(chain(*batches[8:]))
     assert sorted(first) == list(range(10, 16)) and set(first.values()) == {2, 3}
     assert sorted(rest) == list(range(16)) and rest.total() == 40
     assert all(rest[row] in ((3, 4) if row < 10 else (1, 2)) for row in rest)
     for step in range(14):
-        assert indices(at(module, step).train_dataloader()) == batches[2 * step :]
+        assert micro_batches(at(module, step).train_dataloader()) == batches[2 * step :]
 
 
 def test_a_run_cut_short_ends_among_the_first_rows():
     module = pairs_module(train=16, mixture=Mixture(rows=6, epochs=2.5), max_steps=3)
     assert (module.first_steps, module.total_steps) == (3, 3)
-    assert min(chain(*indices(module.train_dataloader()))) == 10
+    assert min(chain(*micro_batches(module.train_dataloader()))) == 10
 
 
 def test_by_length_a_batch_holds_rows_of_like_input_in_steps_of_32_and_like_target():
@@ -149,19 +172,18 @@ def test_by_length_a_batch_holds_rows_of_like_input_in_steps_of_32_and_like_targ
     targets = [[9] * (1 + row // 4) for row in range(40)]
     rows = Dataset.from_dict({"input_ids": inputs, "labels": targets})
     at(module).data = replace(module.data, train=rows)
-    batches = [sorted(batch) for batch in indices(module.train_dataloader())]
+    batches = [sorted(batch) for batch in micro_batches(module.train_dataloader())]
     # Of each four rows with one length of target, two inputs are short and two are long.
     assert sorted(batches) == sorted([four + at, four + at + 2] for four in range(0, 40, 4) for at in (0, 1))
     assert not any(len(set(batch)) < 2 for batch in batches)
 
 
 def test_the_seed_decides_the_order():
-    assert indices(pairs_module(seed=1).train_dataloader()) == indices(
-        pairs_module(seed=1).train_dataloader()
-    )
-    assert indices(pairs_module(seed=1).train_dataloader()) != indices(
-        pairs_module(seed=2).train_dataloader()
-    )
+    def order(seed):
+        return micro_batches(pairs_module(seed=seed).train_dataloader())
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
 
 
 # Validation and test
@@ -206,7 +228,7 @@ class Witness(LightningModule):
         self.trained, self.scored = [], []
 
     def training_step(self, batch, batch_idx):
-        self.trained.append((self.global_step, batch["index"].tolist()))
+        self.trained += [(self.global_step, rows) for rows in indices(batch)]
         return self.weight.sum()
 
     def validation_step(self, batch, batch_idx, dataloader_idx=0):
@@ -221,8 +243,7 @@ def trainer(tmp_path, module, *callbacks):
         default_root_dir=tmp_path,
         accelerator="cpu",
         max_epochs=1,
-        accumulate_grad_batches=module.optim.accumulate,
-        val_check_interval=2 * module.optim.accumulate,
+        val_check_interval=2,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         callbacks=list(callbacks),
@@ -244,7 +265,7 @@ def test_a_run_takes_all_steps_in_one_lightning_epoch_and_ends_with_a_full_one(u
     module = pairs_module()
     assert uninterrupted.trainer.global_step == module.total_steps == 8
     assert [step for step, _ in uninterrupted.trained] == [step for step in range(8) for _ in range(2)]
-    assert [rows for _, rows in uninterrupted.trained] == indices(module.train_dataloader())
+    assert [rows for _, rows in uninterrupted.trained] == micro_batches(module.train_dataloader())
     assert len(uninterrupted.scored) == 4 * (3 + 3)
 
 

@@ -28,7 +28,7 @@ def test_a_run_is_a_folder_that_says_everything_about_it(finished, checkpoint):
     folder, result = finished
     run = record(folder)
     assert run["state"] == "finished"
-    assert run["steps"] == 60
+    assert run["steps"] == run["passes"] == 60
     assert run["parameters"]["trainable"] < run["parameters"]["total"]
     assert run["data"]["rows"] == {"train": 38, "validation": 10, "test": 12}
     assert run["objective"] == run["validation"]["val/loss"]
@@ -154,6 +154,13 @@ def test_full_fine_tuning_saves_a_whole_model(command, training, tmp_path):
     assert scored.returncode == 0, scored.stderr
     one, other = (tmp_path / "outputs" / name / "predictions.jsonl" for name in ("full", "scored"))
     assert one.read_text() == other.read_text()
+
+
+def test_a_step_that_exceeds_the_tokens_at_once_is_accumulated_and_that_is_said(command, training, tmp_path):
+    result = command("train", *training, "name=run", "optim.max_steps=2", "trainer.tokens_at_once=0")
+    assert result.returncode == 0, result.stderr
+    assert record(tmp_path / "outputs" / "run")["passes"] == 4
+    assert "2 steps took 4 passes through the model" in result.stdout + result.stderr
 
 
 def test_an_unnamed_run_is_named_by_what_it_is(command, training, tmp_path):

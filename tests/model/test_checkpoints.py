@@ -29,22 +29,22 @@ class Crash(Exception):
 
 
 class StopAt(pl.Callback):
-    """Crashes or signals at one micro-batch, or in the second batch of one step's validation."""
+    """Crashes or signals at the start of one step, or in the second batch of one step's validation."""
 
     def __init__(
         self,
         how: str,
-        micro_batch: int | None = None,
+        step: int | None = None,
         validation: int | None = None,
         signum: int = signal.SIGTERM,
     ) -> None:
         self.how = how
         self.signum = signum
-        self.micro_batch = micro_batch
+        self.step = step
         self.validation = validation
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == self.micro_batch:
+        if batch_idx == self.step:
             self._stop()
 
     def on_validation_batch_start(self, trainer: Any, *args: Any) -> None:
@@ -87,14 +87,14 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[TinyRun, Ro
 
 
 STOPS = [
-    *(StopAt("crash", micro_batch=i) for i in (0, 6, 9, 13)),  # even: the first of a step
-    *(StopAt("signal", micro_batch=i) for i in (1, 5, 8, 13)),
+    *(StopAt("crash", step=i) for i in (0, 3, 4, 6)),
+    *(StopAt("signal", step=i) for i in (0, 2, 4, 6)),
     *(StopAt("signal", validation=step) for step in (3, 7)),
     StopAt("crash", validation=7),
 ]
 
 
-@pytest.mark.parametrize("stop", STOPS, ids=lambda s: f"{s.how}-{s.micro_batch}-{s.validation}")
+@pytest.mark.parametrize("stop", STOPS, ids=lambda s: f"{s.how}-{s.step}-{s.validation}")
 def test_a_stopped_run_ends_like_an_uninterrupted_one(
     stop: StopAt, uninterrupted: tuple[TinyRun, Rows, Path], tmp_path: Path
 ) -> None:
@@ -106,16 +106,26 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(
 
     torch.testing.assert_close(resumed.weights(), whole.weights(), rtol=0, atol=1e-6)
     assert resumed.checkpoints.validations == whole.checkpoints.validations
+    assert resumed.module.passes == whole.module.passes == 2 * STEPS
     assert rows.rows == whole_rows.rows
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(p.name for p in whole_folder.iterdir())
+
+
+def test_a_run_whose_steps_are_computed_at_once_resumes_too(tmp_path: Path) -> None:
+    whole = TinyRun(tmp_path / "whole", whole_steps=True, steps=STEPS).fit()
+    with pytest.raises(TrainingInterrupted):
+        TinyRun(tmp_path / "cut", StopAt("signal", step=3), whole_steps=True, steps=STEPS).fit()
+    resumed = TinyRun(tmp_path / "cut", whole_steps=True, steps=STEPS).fit()
+    torch.testing.assert_close(resumed.weights(), whole.weights(), rtol=0, atol=1e-6)
+    assert resumed.module.passes == whole.module.passes == STEPS
 
 
 def test_a_run_stopped_over_and_over_ends_like_an_uninterrupted_one(
     uninterrupted: tuple[TinyRun, Rows, Path], tmp_path: Path
 ) -> None:
     rows = Rows()
-    stops = [StopAt("signal", validation=3), StopAt("signal", micro_batch=8), StopAt("signal", validation=6)]
-    stops += [StopAt("crash", micro_batch=13), StopAt("signal", validation=7), StopAt("signal", validation=7)]
+    stops = [StopAt("signal", validation=3), StopAt("signal", step=4), StopAt("signal", validation=6)]
+    stops += [StopAt("crash", step=6), StopAt("signal", validation=7), StopAt("signal", validation=7)]
     for stop in stops:
         with pytest.raises((Crash, TrainingInterrupted)):
             TinyRun(tmp_path, stop, steps=STEPS, loggers=[rows]).fit()
@@ -147,7 +157,7 @@ def test_a_finished_run_started_again_trains_and_validates_nothing(tmp_path: Pat
 def test_a_signal_ends_the_run_with_the_step_in_hand_finished_and_saved(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(TrainingInterrupted) as stopped:
-        TinyRun(tmp_path, StopAt("signal", micro_batch=8)).fit()
+        TinyRun(tmp_path, StopAt("signal", step=4)).fit()
     assert (stopped.value.signum, stopped.value.step, stopped.value.code) == (signal.SIGTERM, 5, 143)
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["step-000003.ckpt", "step-000005.ckpt"]
     assert signal.getsignal(signal.SIGTERM) is before
@@ -163,7 +173,7 @@ def test_who_listened_to_a_signal_before_acts_once_the_step_is_saved(tmp_path: P
     before = signal.signal(signal.SIGUSR2, requeue)
     try:
         with pytest.raises(TrainingInterrupted) as stopped:
-            TinyRun(tmp_path, StopAt("signal", micro_batch=8, signum=signal.SIGUSR2)).fit()
+            TinyRun(tmp_path, StopAt("signal", step=4, signum=signal.SIGUSR2)).fit()
         assert signal.getsignal(signal.SIGUSR2) is requeue
     finally:
         signal.signal(signal.SIGUSR2, before)
@@ -171,7 +181,7 @@ def test_who_listened_to_a_signal_before_acts_once_the_step_is_saved(tmp_path: P
     assert (stopped.value.signum, stopped.value.step, stopped.value.code) == (signal.SIGUSR2, 5, 99)
 
 
-@pytest.mark.parametrize("where", [{"micro_batch": 8}, {"validation": 6}])
+@pytest.mark.parametrize("where", [{"step": 4}, {"validation": 6}])
 def test_training_goes_on_where_who_listened_before_does_not_end_it(
     where: dict[str, int], tmp_path: Path, uninterrupted: tuple[TinyRun, Rows, Path]
 ) -> None:
@@ -189,7 +199,7 @@ def test_training_goes_on_where_who_listened_before_does_not_end_it(
 def test_a_signal_that_is_ignored_stays_so(tmp_path: Path, uninterrupted: tuple[TinyRun, Rows, Path]) -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        run = TinyRun(tmp_path, StopAt("signal", micro_batch=8), steps=STEPS).fit()
+        run = TinyRun(tmp_path, StopAt("signal", step=4), steps=STEPS).fit()
     finally:
         signal.signal(signal.SIGTERM, before)
     torch.testing.assert_close(run.weights(), uninterrupted[0].weights(), rtol=0, atol=0)
@@ -246,7 +256,7 @@ def test_checkpoints_hold_no_frozen_weights(tmp_path: Path) -> None:
 def test_full_fine_tuning_resumes_too(tmp_path: Path) -> None:
     whole = TinyRun(tmp_path / "whole", lora=FULL, steps=4, every_steps=2).fit()
     with pytest.raises(Crash):
-        TinyRun(tmp_path / "cut", StopAt("crash", micro_batch=6), lora=FULL, steps=4, every_steps=2).fit()
+        TinyRun(tmp_path / "cut", StopAt("crash", step=3), lora=FULL, steps=4, every_steps=2).fit()
     resumed = TinyRun(tmp_path / "cut", lora=FULL, steps=4, every_steps=2).fit()
     torch.testing.assert_close(resumed.weights(), whole.weights(), rtol=0, atol=1e-6)
 
@@ -264,7 +274,7 @@ def test_other_optimisers_resume_too(tmp_path: Path, other: dict[str, Any]) -> N
     }
     whole = TinyRun(tmp_path / "whole", **changes).fit()
     with pytest.raises(TrainingInterrupted):
-        TinyRun(tmp_path / "cut", StopAt("signal", micro_batch=4), **changes).fit()
+        TinyRun(tmp_path / "cut", StopAt("signal", step=2), **changes).fit()
     torch.testing.assert_close(
         TinyRun(tmp_path / "cut", **changes).fit().weights(), whole.weights(), rtol=0, atol=1e-6
     )
@@ -274,7 +284,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(
     uninterrupted: tuple[TinyRun, Rows, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(Crash):
-        TinyRun(tmp_path, StopAt("crash", micro_batch=13), steps=STEPS).fit()
+        TinyRun(tmp_path, StopAt("crash", step=6), steps=STEPS).fit()
     newest = tmp_path / "step-000006.ckpt"
     newest.write_bytes(newest.read_bytes()[:5000])
     with caplog.at_level(logging.WARNING):

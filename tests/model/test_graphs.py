@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graph
 def test_padding_changes_no_loss(tmp_path: Path) -> None:
     run = TinyRun(tmp_path, label_smoothing=0.1)
     run.module.eval()
-    batch = next(iter(run.data.train_dataloader()))
+    (batch, *_) = next(iter(run.data.train_dataloader()))
     padded = {name: pad(name, batch[name]) for name in MULTIPLES}
     for name, multiple in MULTIPLES.items():
         assert batch[name].shape[1] < padded[name].shape[1] < batch[name].shape[1] + multiple
@@ -41,12 +42,13 @@ def test_replayed_losses_and_accumulated_gradients_are_those_of_the_model(tmp_pa
     run = without_dropout(TinyRun(tmp_path, accelerator="gpu"))
     torch.set_float32_matmul_precision("highest")  # TF32 would round each shape in its own way
     module = run.module.cuda()
-    rows = [{name: tensor.cuda() for name, tensor in batch.items()} for batch in run.data.train_dataloader()]
+    batches = chain.from_iterable(run.data.train_dataloader())
+    on_gpu = [{name: tensor.cuda() for name, tensor in batch.items()} for batch in batches]
     found = {}
     for name, loss in {"replayed": GraphedLoss(module.loss, module.model), "launched": module.loss}.items():
         module.zero_grad(set_to_none=False)
         losses = []
-        for batch in rows[:6]:
+        for batch in on_gpu[:6]:
             losses.append(loss(batch).item())
             loss(batch).backward()
         gradients = {key: p.grad.clone() for key, p in module.named_parameters() if p.grad is not None}

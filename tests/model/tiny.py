@@ -128,28 +128,36 @@ def finished_run(parent: Path, settings: Callable[..., Any], name: str = "run") 
 
 
 class TinyData(pl.LightningDataModule):
-    """As many steps as asked for over nine rows, starting where the trainer stands."""
+    """As many steps as asked for over nine rows, starting where the trainer stands.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, optim: OptimSettings, steps: int) -> None:
+    `whole_steps` are computed at once, others micro-batch by micro-batch.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, optim: OptimSettings, steps: int, whole_steps: bool
+    ) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.optim = optim
         self.total_steps = steps
+        self.whole_steps = whole_steps
 
     def train_dataloader(self) -> DataLoader[Any]:
-        size = self.optim.batch_size
-        batches = [
-            [(i * size + j) * 5 % 9 for j in range(size)]
-            for i in range(self.total_steps * self.optim.accumulate)
-        ]
-        start = self.trainer.global_step * self.optim.accumulate if self.trainer else 0
-        return self._loader(_Rest(batches, start))
+        size = self.optim.batch_size * self.optim.accumulate
+        steps = [[(i * size + j) * 5 % 9 for j in range(size)] for i in range(self.total_steps)]
+        start = self.trainer.global_step if self.trainer else 0
+        return self._loader(_Rest(steps, start), self._collate_step)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         return [self._loader([[0, 1, 2, 3], [4, 5, 6, 7], [8]]), self._loader([[3, 2], [1]])]
 
-    def _loader(self, batches: Any) -> DataLoader[Any]:
-        return DataLoader(range(9), batch_sampler=batches, collate_fn=self._collate)  # type: ignore[arg-type]
+    def _loader(self, batches: Any, collate: Any = None) -> DataLoader[Any]:
+        collate = collate or self._collate
+        return DataLoader(range(9), batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
+
+    def _collate_step(self, rows: list[int]) -> list[dict[str, torch.Tensor]]:
+        size = len(rows) if self.whole_steps else self.optim.batch_size
+        return [self._collate(rows[start : start + size]) for start in range(0, len(rows), size)]
 
     def _collate(self, rows: list[int]) -> dict[str, torch.Tensor]:
         inputs = self.tokenizer([PAIRS[i].question for i in rows], padding=True, return_tensors="pt")
@@ -191,14 +199,16 @@ class TinyRun:
         loggers: Any = (),
         accelerator: str = "cpu",
         cuda_graphs: bool = True,
+        whole_steps: bool = False,
+        t5: dict[str, Any] | None = None,
         **optimisation: Any,
     ) -> None:
         settings = optim(**optimisation)
         tokenizer = tiny_tokenizer()
         decode = DecodeSettings(num_beams=1, batch_size=2)
-        self.data = TinyData(tokenizer, settings, steps)
+        self.data = TinyData(tokenizer, settings, steps, whole_steps)
         self.module = FineTuner(
-            add_lora(tiny_t5(), lora),
+            add_lora(tiny_t5(**(t5 or {})), lora),
             settings,
             Decoder(tokenizer, decode, max_new_tokens=4),
             validation_pairs=PAIRS,

@@ -1,0 +1,109 @@
+"""Dropout and attention on a CPU: what they compute is what PyTorch's and transformers' own do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny import LORA, tiny_t5
+from torch import nn
+from transformers import PreTrainedModel, T5ForConditionalGeneration
+
+from medsql.model import cpu
+from medsql.model.lora import add_lora
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.5])
+def test_dropout_drops_a_share_and_scales_the_rest(p: float) -> None:
+    torch.manual_seed(0)
+    ones = torch.ones(499, 2003, requires_grad=True)  # not a multiple of the four elements of a draw
+    dropped = cpu.dropout(ones, p)
+    share = (dropped == 0).float()
+    deviation = (p * (1 - p) / share.numel()) ** 0.5
+    assert share.mean().item() == pytest.approx(p, abs=5 * deviation)
+    assert share[:, ::4].mean().item() == pytest.approx(p, abs=10 * deviation)
+    neighbours = (share[:, 1:] * share[:, :-1]).mean().item()
+    assert neighbours == pytest.approx(p * p, abs=5 * deviation), "elements of a draw are independent"
+    assert dropped.max().item() == pytest.approx(1 / (1 - p), rel=1e-4)
+    dropped.sum().backward()
+    torch.testing.assert_close(ones.grad, dropped)
+
+
+def test_dropout_follows_the_seed_and_rests_outside_of_training() -> None:
+    module, values = cpu.Dropout(0.3), torch.randn(7, 5)
+    torch.manual_seed(1)
+    first = module(values)
+    torch.manual_seed(1)
+    assert torch.equal(module(values), first)
+    assert not torch.equal(module(values), first)
+    assert not cpu.Dropout(1.0)(values).any()
+    assert module.eval()(values) is values
+
+
+def batch() -> dict[str, torch.Tensor]:
+    """Three rows of different lengths, in input and target."""
+    torch.manual_seed(3)
+    lengths = torch.tensor([[11], [7], [3]])
+    labels = torch.randint(2, 260, (3, 9)).masked_fill(torch.arange(9) >= lengths - 2, -100)
+    mask = (torch.arange(11) < lengths).long()
+    return {"input_ids": torch.randint(2, 260, (3, 11)), "attention_mask": mask, "labels": labels}
+
+
+def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    model(**batch()).loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_the_fused_attention_has_transformers_gradients(lora: bool) -> None:
+    """With all weights trained, those of the position bias among them."""
+
+    def model() -> PreTrainedModel | PeftModel:
+        base = tiny_t5(dropout_rate=0.0, num_layers=2)
+        if not lora:
+            return base.train()
+        torch.manual_seed(1)
+        return add_lora(base, LORA).eval().requires_grad_(True)
+
+    expected = gradients(model())
+    ours = model()
+    cpu.prepare(ours)
+    if lora:  # whose dropout is not the subject
+        for module in ours.modules():
+            module.training = not isinstance(module, nn.Dropout)
+    got = gradients(ours)
+    assert got.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_outside_of_training_outputs_are_those_of_eager_attention_bit_by_bit() -> None:
+    plain, ours = tiny_t5().eval(), tiny_t5().eval()
+    plain.set_attn_implementation("eager")
+    cpu.prepare(ours)
+    with torch.no_grad():
+        assert torch.equal(ours(**batch()).logits, plain(**batch()).logits)
+    inputs = {name: tensor for name, tensor in batch().items() if name != "labels"}
+    assert torch.equal(ours.generate(**inputs, num_beams=2), plain.generate(**inputs, num_beams=2))
+
+
+def test_attention_weights_are_dropped_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_t5(dropout_rate=0.4).train()
+    cpu.prepare(model)
+    seen: list[int] = []
+
+    def dropout(weights: torch.Tensor, p: float) -> torch.Tensor:
+        seen.append(weights.ndim)
+        return cpu.dropout(weights, p)
+
+    monkeypatch.setattr(cpu, "_dropout", dropout)
+    gradients(model)
+    assert seen == [4] * 3, "encoder, decoder, and between them"
+
+
+def test_a_saved_model_knows_nothing_of_it(tmp_path: object) -> None:
+    model = tiny_t5()
+    cpu.prepare(model)
+    model.save_pretrained(str(tmp_path))
+    assert T5ForConditionalGeneration.from_pretrained(str(tmp_path)).config._attn_implementation == "sdpa"
