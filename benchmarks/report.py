@@ -62,7 +62,8 @@ of it is asked for when a row first gets there: both are in the figures.
 
 **Training.** medsql's module, data module, trainer and CSV log beside `transformers.Seq2SeqTrainer` with
 `DataCollatorForSeq2Seq` and transformers' default attention and dropout, both with the published
-hyperparameters (`experiment=optimized`: batches of 2, accumulated over 2, AdamW, LoRA with r = 16, label smoothing 0.05), from the same weights, on the same rows
+hyperparameters (`experiment=optimized`: batches of 2, accumulated over 2, AdamW, LoRA with r = 16, label
+smoothing 0.05), from the same weights, on the same rows
 in the same order. The clock runs from the end of step {warm_up} to that of the last ({steps});
 set-up, validation and checkpoints are outside. The base is so small that what a loop does beside the
 model's own work weighs more than with any model of use. It drops nothing by itself, so that dropout is

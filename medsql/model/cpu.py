@@ -1,8 +1,8 @@
 """What makes training faster on a CPU, and leaves what it computes as it is.
 
-PyTorch's dropout may draw one number an element, from one thread, and then takes as long as the matrix product
-behind it. Here one draw serves four elements. Attention of T5 goes through PyTorch's fused kernel; its bias and mask are
-added once a pass through the model, where transformers does it in every layer.
+PyTorch's dropout may draw one number an element, from one thread, and then takes as long as the matrix
+product behind it. Here one draw serves four elements. Attention of T5 goes through PyTorch's fused kernel;
+its bias and mask are added once a pass through the model, where transformers does it in every layer.
 """
 
 from __future__ import annotations
