@@ -95,7 +95,8 @@ def _from_pretrained(
         dtype=dtype,
         trust_remote_code=False,
         local_files_only=local,
-        # On CPUs, T5's bias costs PyTorch's fused attention more than it saves.
+        # On CPUs, T5's bias costs PyTorch's fused attention more than it saves; training has its own there,
+        # see medsql.model.cpu.
         attn_implementation=None if torch.cuda.is_available() else "eager",
     )
     return model, tokenizer

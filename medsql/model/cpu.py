@@ -1,8 +1,8 @@
 """What makes training faster on a CPU, and leaves what it computes as it is.
 
-PyTorch's dropout draws one number an element, from one thread: as slow as a layer's matrix products. Here
-one draw serves four elements. Attention of T5 goes through PyTorch's fused kernel, with one pass over the
-scores' bias instead of three.
+PyTorch's dropout may draw one number an element, from one thread, and then takes as long as the matrix
+product behind it. Here one draw serves four elements. Attention of T5 goes through PyTorch's fused kernel;
+its bias and mask are added once a pass through the model, where transformers does it in every layer.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ def attention(
     scores. Returns rows × tokens × heads × width, and the weights where they are computed.
     """
     biases = [bias for bias in (position_bias, attention_mask) if bias is not None]
+    if module.training and len(biases) == 2:
+        biases = [_masked(*biases)]
     if module.training and not dropout:
-        bias = sum(biases[1:], biases[0]) if biases else None
+        bias = biases[0] if biases else None
         fused = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
         return fused.transpose(1, 2).contiguous(), None
     scores = query @ key.transpose(2, 3)
@@ -81,6 +83,15 @@ def attention(
     if module.training:
         weights = _dropout(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def _masked(position_bias: Tensor, attention_mask: Tensor) -> Tensor:
+    """Their sum, made once: T5 hands the same two to every layer, and the sum goes along with the bias."""
+    mask, masked = getattr(position_bias, "masked", (None, None))
+    if mask is not attention_mask or masked is None:
+        masked = position_bias + attention_mask
+        position_bias.masked = (attention_mask, masked)  # type: ignore[attr-defined]
+    return masked
 
 
 _dropout = dropout  # which a parameter of `attention` hides
