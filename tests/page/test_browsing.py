@@ -90,13 +90,16 @@ def test_a_folder_that_is_not_offered_is_not_read(tmp_path: Path) -> None:
 
 def test_rows_are_read_once_until_they_are_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
-    monkeypatch.setattr(browsing, "read_rows", lambda path: read.append(path) or read_rows(path))
+
+    def reading(path: Path) -> list[dict[str, Any]]:
+        read.append(path)
+        return read_rows(path)
+
+    monkeypatch.setattr(browsing, "read_rows", reading)
     folder = evaluate("a", [*WRONG[:2], *GOLD[2:]])
-    (
-        browsing.patterns(folder),
-        browsing.pages(folder, browsing.ANY),
-        browsing.page(folder, browsing.ANY, 1, False),
-    )
+    browsing.patterns(folder)
+    browsing.pages(folder, browsing.ANY)
+    browsing.page(folder, browsing.ANY, 1, False)
     assert len(read) == 1
     evaluate("b", WRONG)
     shutil.copy("outputs/b/predictions.jsonl", Path(folder, "predictions.jsonl"))
