@@ -13,7 +13,7 @@ override Q := $(value Q)
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep train predict demo pretrain baseline finetuned compare test test-slow lint bench clean
+.PHONY: help sweep train predict demo pretrain baseline finetuned compare notebook test test-slow lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ finetuned: $(STAMP) ## score the newest finished run, or RUN=folder
 
 compare: $(STAMP) ## baseline and fine-tuned side by side
 	$(RUN_PY) -m medsql.compare $(ARGS)
+
+notebook: $(STAMP) ## execute the tour in notebooks/ again, outputs and all: ten minutes on two cores
+	$(RUN_PY) notebooks/execute_tour.py
 
 test: $(STAMP) ## the tests that take some seconds each
 	$(RUN_PY) -m pytest -n auto --dist loadfile -m 'not slow' $(ARGS)

@@ -13,6 +13,7 @@ from medsql.door import door
 from medsql.runs.collect import base_of, codes_of, longest_target_of, rows_changed
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
+from medsql.runs.labels import short
 from medsql.runs.predictions import write_predictions
 from medsql.runs.table import print_folders
 from medsql.wording import counted
@@ -50,10 +51,10 @@ def score_baseline(settings: TrainSettings, parent: Path) -> None:
     try:
         with Run(folder, "evaluate", identity(zero_shot), asdict(zero_shot)) as run:
             if not run.finished:
-                log.info("scoring the baseline, zero-shot, in %s", folder)
+                log.info("scoring the baseline, zero-shot, in %s", short(folder))
                 evaluate(zero_shot, run)
     except RunBusy:
-        log.info("%s: the baseline is being scored in another process", folder)
+        log.info("%s: the baseline is being scored in another process", short(folder))
     except Exception as error:  # whatever it is, out of memory included, it is not what was asked for
         log.warning("the baseline is not scored: %s: %s", type(error).__name__, error)
 

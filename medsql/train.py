@@ -17,6 +17,7 @@ from medsql.door import door
 from medsql.evaluate import score_baseline
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
+from medsql.runs.labels import short
 from medsql.runs.predictions import values_of, write_predictions
 from medsql.wording import counted
 
@@ -152,7 +153,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
             test=test,
             seconds_since_last_start={name: round(spent, 1) for name, spent in times.items()},
         )
-    log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], run.folder)
+    log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], short(run.folder))
 
 
 def _check_judged(settings: TrainSettings, pairs: list[Pair]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,16 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     path = next(
         (folder / name for name in (PREDICTIONS, ERRORS) if (folder / name).exists()), folder / PREDICTIONS
     )
-    rows = read_rows(path)
+    rows = _read(path.absolute(), path.stat().st_mtime_ns if path.exists() else None)
     if not all({"index", "prediction", "patterns", "verdict"} <= row.keys() for row in rows):
         raise UserError(f"{short(path)} is of an older version and has no patterns: evaluate the run again.")
     return rows
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, written: int | None) -> list[dict[str, Any]]:
+    """The rows of a file as it was `written`: one click asks for them several times, and changes none."""
+    return read_rows(path)
 
 
 def pages(folder: str, pattern: str) -> int:

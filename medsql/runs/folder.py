@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from medsql.errors import UserError
 from medsql.files import write_json
 from medsql.runs.fingerprint import Identity, difference, fingerprint
+from medsql.runs.labels import short
 
 log = logging.getLogger(__name__)
 
@@ -144,13 +145,13 @@ class Run:
     def _begin(self, earlier: dict[str, Any] | None) -> None:
         if earlier is not None and earlier["state"] == "finished":
             self.record = earlier
-            log.info("%s: finished already, nothing is run again", self.folder)
+            log.info("%s: finished already, nothing is run again", short(self.folder))
             return
         if earlier is not None and earlier["state"] == "pruned":
-            log.info("%s: pruned already, nothing is run again", self.folder)
+            log.info("%s: pruned already, nothing is run again", short(self.folder))
             raise RunPruned(earlier["objective"])
         if earlier is not None:
-            log.info("%s: was %s, goes on", self.folder, _how_it_ended(earlier))
+            log.info("%s: was %s, goes on", short(self.folder), _how_it_ended(earlier))
         self.record = {
             "kind": self.kind,
             "state": "running",
@@ -169,12 +170,12 @@ class Run:
         try:
             if isinstance(error, RunPruned):
                 self._close(state="pruned", objective=error.objective)
-                log.info("%s: %s", self.folder, error)
+                log.info("%s: %s", short(self.folder), error)
             elif error is not None and not self.finished:
                 state = "failed" if isinstance(error, Exception) else "interrupted"
                 self._close(state=state, error=_one_line(error))
                 if state == "interrupted":
-                    log.warning("%s: interrupted; the same command goes on", self.folder)
+                    log.warning("%s: interrupted; the same command goes on", short(self.folder))
         except OSError as problem:  # a full disk must not hide what went wrong
             log.error("%s: cannot record the end of the run: %s", self.folder, problem)
         finally:

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medsql.runs.recorded import Recorded
+if TYPE_CHECKING:
+    from medsql.runs.recorded import Recorded
 
 LONGEST = 36
 """Characters of a name that still fit beside a plot."""

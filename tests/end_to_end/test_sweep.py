@@ -111,7 +111,7 @@ def test_the_baseline_is_scored_once_for_all_runs_and_is_no_part_of_them(command
     assert (found["kind"], found["state"], found["tuned"]) == ("evaluate", "finished", False)
     assert found["scores"]["n"] == before["test"]["n"]
     assert result.stdout.count("scoring the baseline") == 1
-    assert f"{baseline}: finished already" in result.stdout
+    assert f"{baseline.relative_to(tmp_path)}: finished already" in result.stdout
     rows = [line.split()[0] for line in result.stdout.splitlines() if line.startswith("lora.r=")]
     assert rows == ["lora.r=2", "lora.r=4"]  # the sweep's own table
     assert "mini, zero-shot" not in result.stdout

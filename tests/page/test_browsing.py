@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from medsql.data.pairs import Pair, Prediction
 from medsql.errors import UserError
 from medsql.page import browsing
 from medsql.runs.folder import Run
-from medsql.runs.predictions import write_predictions
+from medsql.runs.predictions import read_rows, write_predictions
 
 GOLD = [f'SELECT LAB."FLUID" FROM LAB WHERE LAB."ITEMID" = "{number}"' for number in range(12)]
 WRONG = [sql.replace("FLUID", "FLAG") for sql in GOLD]
@@ -85,6 +86,24 @@ def test_a_folder_that_is_not_offered_is_not_read(tmp_path: Path) -> None:
     for ask in (lambda: browsing.patterns(str(outside)), lambda: browsing.standings(str(outside))):
         with pytest.raises(UserError, match="choose another"):
             ask()
+
+
+def test_rows_are_read_once_until_they_are_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def reading(path: Path) -> list[dict[str, Any]]:
+        read.append(path)
+        return read_rows(path)
+
+    monkeypatch.setattr(browsing, "read_rows", reading)
+    folder = evaluate("a", [*WRONG[:2], *GOLD[2:]])
+    browsing.patterns(folder)
+    browsing.pages(folder, browsing.ANY)
+    browsing.page(folder, browsing.ANY, 1, False)
+    assert len(read) == 1
+    evaluate("b", WRONG)
+    shutil.copy("outputs/b/predictions.jsonl", Path(folder, "predictions.jsonl"))
+    assert ("any error: 12", "any error") in browsing.patterns(folder)
 
 
 def test_damaged_rows_and_those_of_before_are_answered_in_a_line() -> None:
