@@ -60,6 +60,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.decoder import load_decoder
     from medsql.model.generation import predict
+    from medsql.model.graphs import GraphedLoss
     from medsql.model.hardware import autocast, prepare_device
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import FineTuner
@@ -130,6 +131,8 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
                 settings.trainer.tokens_at_once,
             )
         run.note(passes=module.passes)
+        if isinstance(module.training_loss, GraphedLoss):
+            run.note(cuda_graphs=module.training_loss.record())
 
         validation = checkpoints.restore_best(module)
         saved = "model" if settings.lora.targets is None else "adapter"

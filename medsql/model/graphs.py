@@ -22,13 +22,17 @@ PADDING = {"labels": -100}
 MOST = 24
 """Graphs that are kept: capturing one takes about as long as thirty steps."""
 
+MOST_TOKENS = 2**14
+"""Of input, padding included, in a batch that is worth one: with more, kernels run for longer than launching
+them takes, and a graph would only keep their memory."""
+
 
 class GraphedLoss:
     """`loss` of a batch, replayed from CUDA graphs: one for each shape that batches have once padded.
 
     A small model's step is hundreds of kernels that each run for microseconds, so that launching them is what
     takes the time. Padding changes no loss but for rounding; dropout is drawn anew, as on any other device.
-    Shapes beyond the first `MOST` are computed without a graph, and counted in `ungraphed`.
+    Shapes beyond the first `MOST`, and batches of more than `MOST_TOKENS`, are computed without, and counted.
 
     Gradients have to be set to zero, not to None: a graph's own buffers would otherwise be the gradients, and
     the next batch's replay would overwrite what is accumulated in them.
@@ -41,18 +45,22 @@ class GraphedLoss:
         # Captured on another stream than replayed on: that costs nothing here, and would be warned of.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         self.graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
-        self.ungraphed = 0
+        self.without = 0
 
     def __call__(self, batch: Batch, micro_batches: int = 1) -> Tensor:
         """The loss of a batch of so many micro-batches; its `backward` adds to the gradients of `model`."""
         padded = {name: pad(name, batch[name]) for name in MULTIPLES}
         kind = (micro_batches, *(tensor.shape for tensor in padded.values()))
         if kind not in self.graphs:
-            if len(self.graphs) == MOST:
-                self.ungraphed += 1
+            if len(self.graphs) == MOST or padded["input_ids"].numel() > MOST_TOKENS:
+                self.without += 1
                 return self.loss(batch, micro_batches)
             self.graphs[kind] = self._capture(padded, micro_batches)
         return self.graphs[kind](*padded.values())
+
+    def record(self) -> dict[str, int]:
+        """How many graphs there are since the last start, and how many batches had none."""
+        return {"captured": len(self.graphs), "batches_without": self.without}
 
     def _capture(self, batch: Batch, micro_batches: int) -> Callable[..., Any]:
         for parameter in self.trained:

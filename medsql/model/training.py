@@ -87,7 +87,8 @@ def _out_of_memory(trainer: pl.Trainer) -> str:
     return (
         f"out of GPU memory after step {trainer.global_step}: lower trainer.tokens_at_once, or "
         "optim.batch_size and raise optim.accumulate by the same factor (less memory, same rows a step), or "
-        "lower validation.batch_size, decode.batch_size or data.max_input_tokens"
+        "lower validation.batch_size, decode.batch_size or data.max_input_tokens, or set "
+        "trainer.cuda_graphs=false"
     )
 
 

@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
+from sqlglot import exp
+
 from medsql.sql.database import Limits, Sandbox
 from medsql.sql.parsing import counts, parse_query
 
@@ -23,11 +25,15 @@ EMPTY = "empty"
 """The verdict on a beam that runs on the user's own database and finds nothing."""
 
 
+REPEATS = "repeats itself"
+"""The verdict on a beam that runs but has a condition or an output twice, as no query of MIMICSQL has."""
+
+
 class Choice(NamedTuple):
     """The beam that was taken, counted from 0, whether it runs, and how those that were looked at ended.
 
-    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there and the
-    user has a database, on that: `EMPTY` where it finds nothing.
+    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there `REPEATS`,
+    and where the user has a database, those on that: `EMPTY` where it finds nothing.
     """
 
     beam: int
@@ -37,6 +43,8 @@ class Choice(NamedTuple):
 
 class Chooser:
     """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
+
+    One that repeats itself is as good as one that finds nothing.
 
     `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
     ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
@@ -57,7 +65,7 @@ class Chooser:
                 verdict = schema.run(sql).verdict
                 if verdict == "ok":
                     running.append(beam)
-                    verdict = _on_database(sql, database)
+                    verdict = REPEATS if repeats_itself(sql) else _on_database(sql, database)
                 verdicts.append(verdict)
                 if verdict == "ok":
                     return Choice(beam, True, tuple(verdicts))
@@ -65,6 +73,16 @@ class Chooser:
 
     def _open_database(self) -> AbstractContextManager[Sandbox | None]:
         return nullcontext() if self._path is None else closing(Sandbox(self._path, limits=LIMITS))
+
+
+def repeats_itself(sql: str) -> bool:
+    """Whether a query has one condition twice, joined by AND, or one output."""
+    query = parse_query(sql)
+    if not isinstance(query, exp.Select):
+        return False
+    where = query.args.get("where")
+    conditions = list(where.this.flatten()) if where and isinstance(where.this, exp.And) else []
+    return any(len({*map(exp.Expression.sql, each)}) < len(each) for each in (conditions, query.expressions))
 
 
 def _on_database(sql: str, database: Sandbox | None) -> str:

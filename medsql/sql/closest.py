@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import cached_property
 from typing import NamedTuple
 
@@ -20,6 +20,13 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 # Words that have to be the same, for another one makes another value, however alike they look: numbers, Roman
 # numerals (types, stages), single letters (vitamins, hepatitis B and C), and what turns the sense round.
 _EXACT = re.compile(r".*\d.*|[ivx]+|\w|with(out)?|not?")
+
+
+STYLES = (str.upper, str.title)
+"""How all values of a column may be written: `EMERGENCY ROOM ADMIT`, `Amelia O'Brien`."""
+
+ENOUGH = 10
+"""Values that show a column's style."""
 
 
 class Match(NamedTuple):
@@ -50,6 +57,11 @@ class KnownValues:
         """The value that differs in nothing but capitals and white space."""
         value = self._by_letters.get(_letters(literal))
         return None if value is None else Match(value, "case")
+
+    def in_style(self, literal: str) -> Match | None:
+        """A literal that is not known, in the style of all that are; None where they share none."""
+        styled = self._style(" ".join(literal.split()))
+        return None if styled == literal else Match(styled, "case")
 
     def closest(self, literal: str, threshold: float) -> Match | None:
         """The value that a literal which is not known stands for; None where there is none, or are two.
@@ -96,6 +108,14 @@ class KnownValues:
             return 99.0
         misspelt = word not in self._words and _is_typo(word, other)
         return fuzz.ratio(word, other) if misspelt else 0.0
+
+    @cached_property
+    def _style(self) -> Callable[[str], str]:
+        values = self._values if len(self._values) >= ENOUGH else []
+        for style in STYLES if values else ():
+            if all(style(value) == value for value in values):
+                return style
+        return lambda literal: literal
 
     @cached_property
     def _by_letters(self) -> dict[str, str]:

@@ -64,7 +64,8 @@ class Repairer:
 
         A column is mended where its table has none of that name: the report's name for a column becomes the
         real one, and another name the one that it is a misspelling of. A literal is mended where a column of
-        words is equal or unequal to it (IN, too) and is not known to hold it, but one value close enough.
+        words is equal or unequal to it (IN, too) and is not known to hold it, but one value close enough; or
+        where all its known values are written in one style, such as capitals, and the literal in another.
         Numbers, dates, codes and all other literals stay. Raises nothing, whatever `sql` is.
         """
         query = parse_as_written(sql)
@@ -102,6 +103,7 @@ class Repairer:
             return
         people = column == _PEOPLE
         match = known.in_other_case(literal.name) if people else known.closest(literal.name, self._threshold)
+        match = match or known.in_style(literal.name)
         if match is not None:
             kind = f"literal's {match.difference}"
             yield literal, Repair(kind, ".".join(column), literal.name, match.value)

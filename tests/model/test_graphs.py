@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from tiny import TinyRun
@@ -58,24 +56,31 @@ def test_replayed_losses_and_accumulated_gradients_are_those_of_the_model(tmp_pa
 
 
 @needs_gpu
-def test_beyond_the_graphs_that_are_kept_batches_are_computed_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("limit", ["MOST", "MOST_TOKENS"])
+def test_beyond_a_limit_batches_are_computed_without_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr("medsql.model.graphs.MOST", 0)
+    monkeypatch.setattr(f"medsql.model.graphs.{limit}", 0)
     run = TinyRun(tmp_path, accelerator="gpu", accumulate=1, steps=3).fit()
     assert isinstance(run.module.training_loss, GraphedLoss)
-    assert run.module.training_loss.ungraphed == 3
+    assert run.module.training_loss.record() == {"captured": 0, "batches_without": 3}
 
 
 @needs_gpu
-def test_a_resumed_run_draws_the_same_dropout(tmp_path: Path) -> None:
-    class Crash(pl.Callback):
-        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx == 4:
-                raise RuntimeError("the node is gone")
+def test_dropout_follows_the_seed_in_a_graph_captured_before_and_in_a_new_one(tmp_path: Path) -> None:
+    """As a resumed run needs it, which captures its graphs at other steps than an undisturbed one."""
+    run = TinyRun(tmp_path, accelerator="gpu")
+    torch.set_float32_matmul_precision("highest")
+    module = run.module.cuda()
+    ((batch, *_), *_) = run.data.train_dataloader()
+    on_gpu = {name: tensor.cuda() for name, tensor in batch.items()}
 
-    whole = TinyRun(tmp_path / "whole", accelerator="gpu", lr=1e-3).fit()
-    with pytest.raises(RuntimeError, match="the node is gone"):
-        TinyRun(tmp_path / "parts", Crash(), accelerator="gpu", lr=1e-3).fit()
-    resumed = TinyRun(tmp_path / "parts", accelerator="gpu", lr=1e-3).fit()
-    torch.testing.assert_close(resumed.weights(), whole.weights())
+    def drawn(loss: GraphedLoss, seed: int) -> float:
+        torch.manual_seed(seed)
+        return loss(on_gpu).item()
+
+    captured, new = (GraphedLoss(module.loss, module.model) for _ in range(2))
+    first = drawn(captured, 1)
+    assert drawn(captured, 2) != pytest.approx(first, rel=1e-4)
+    assert drawn(captured, 1) == pytest.approx(first, rel=1e-5)
+    assert drawn(new, 1) == pytest.approx(first, rel=1e-5)

@@ -5,13 +5,15 @@ import sqlite3
 import pytest
 
 from medsql.errors import UserError
-from medsql.sql.choice import Chooser
+from medsql.sql.choice import Chooser, repeats_itself
 
 NO_COLUMN = "SELECT LAB.WARD FROM LAB"
 NO_SQL = "SELECT SELECT"
 NOTHING = 'SELECT LAB.FLUID FROM LAB WHERE LAB."FLUID" = "Ink"'
 NONE_COUNTED = 'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "Ink"'
 BLOOD = 'SELECT LAB.FLUID FROM LAB WHERE LAB."FLUID" = "Blood"'
+TWICE = f'{BLOOD} AND LAB."FLUID" = "Blood"'
+OUTPUT_TWICE = "SELECT LAB.FLUID, LAB.FLUID FROM LAB"
 COUNTED = 'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "Blood"'
 
 
@@ -28,12 +30,19 @@ def own(tmp_path):
     [
         ([BLOOD, NO_SQL], 0, True, ("ok",)),
         ([NO_COLUMN, NO_SQL, NOTHING, BLOOD], 2, True, ("unknown column LAB.WARD", "syntax error", "ok")),
+        ([TWICE, NO_SQL, BLOOD], 2, True, ("repeats itself", "syntax error", "ok")),
+        ([NO_SQL, OUTPUT_TWICE, TWICE], 1, True, ("syntax error", "repeats itself", "repeats itself")),
         ([NO_COLUMN, NO_SQL], 0, False, ("unknown column LAB.WARD", "syntax error")),
         ([""], 0, False, ("syntax error",)),
     ],
 )
 def test_the_first_beam_that_runs_is_taken_whatever_it_finds(beams, taken, runs, verdicts):
     assert Chooser()(beams) == (taken, runs, verdicts)
+
+
+@pytest.mark.parametrize("sql", [BLOOD, f'{BLOOD} AND LAB."FLUID" = "Ink"', f"{TWICE} OR 1 = 1", "SELECT 1"])
+def test_what_is_said_once_does_not_repeat_itself(sql):
+    assert not repeats_itself(sql)
 
 
 @pytest.mark.parametrize(

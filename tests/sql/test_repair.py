@@ -103,6 +103,25 @@ def test_a_literal_in_another_writing_becomes_the_known_value(column, written, m
     assert repaired(sql.format(written))[0] == real.format(meant)
 
 
+NAMES = ["Amelia O'Brien", *(f"Person {letter}" for letter in "ABCDEFGHI")]
+
+
+@pytest.mark.parametrize(
+    ("known", "written", "meant"),
+    [
+        (NAMES, " eliza BATEman", "Eliza Bateman"),
+        (list(map(str.upper, NAMES)), "Eliza bateman", "ELIZA BATEMAN"),
+        (NAMES, "Eliza Bateman", "Eliza Bateman"),
+        (NAMES[1:], "eliza bateman", "eliza bateman"),  # nine are too few to show a style
+        ([*NAMES, "jim"], "eliza bateman", "eliza bateman"),  # and these share none
+    ],
+)
+def test_a_value_that_is_not_known_is_written_in_the_style_of_all_that_are(known, written, meant):
+    condition = 'SELECT AGE FROM DEMOGRAPHIC WHERE DEMOGRAPHIC."NAME" = "{}"'
+    repairer = Repairer({Column("DEMOGRAPHIC", "NAME"): known}, {}, 85)
+    assert repairer.repair(condition.format(written))[0] == condition.format(meant)
+
+
 @pytest.mark.parametrize(
     "condition",
     [
