@@ -268,7 +268,8 @@ class DecodeSettings:
     `schema`, a file of CREATE TABLE statements; `values` is a JSON file of the literals that columns may be
     compared with, or `train`, those of the training rows.
 
-    `guided` takes the first beam that runs on the schema. `repair` mends what is taken: columns by other
+    `guided` takes the first beam that runs on the schema and says nothing twice; with `grounded` those come
+    first whose text values are known or stand in the question. `repair` mends what is taken: columns by other
     names, and literals that stand for one of the column's known values, each word with one typo at most and
     at least `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training
     rows' SQL (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite
@@ -285,6 +286,7 @@ class DecodeSettings:
     schema: str | None = None
     values: str | None = None
     guided: bool = False
+    grounded: bool = False
     repair: bool = False
     repair_threshold: float = 85.0
     known_values: list[str] = field(default_factory=lambda: list(KNOWN_VALUES))
@@ -313,6 +315,10 @@ class DecodeSettings:
         _check(
             self.num_beams > 1 or not self.guided,
             "decode.guided=true contradicts decode.num_beams=1: with one beam there is no choice",
+        )
+        _check(
+            not self.grounded or (self.guided and self.repair),
+            "decode.grounded=true needs decode.guided=true, whose choice it is, and decode.repair=true",
         )
         _check_range("decode.repair_threshold", self.repair_threshold, 0, 100)
         for source in self.known_values:

@@ -214,6 +214,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("validation.generate_rows=0", "contradicts validation.generate_rows=0"),
         ("decode.length_penalty=0.5", "contradicts decode.num_beams=1"),
         ("decode.guided=true", "decode.guided=true contradicts decode.num_beams=1"),
+        ("decode.grounded=true", "decode.grounded=true needs decode.guided=true"),
         ("decode.repair_threshold=101", "decode.repair_threshold=101.0: must be from 0 to 100"),
         ("decode.known_values=[test]", "decode.known_values=test: choose one of train, lists"),
         ("decode.database=mine.db", "of use with decode.guided=true or decode.repair=true only"),

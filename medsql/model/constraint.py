@@ -76,8 +76,8 @@ class Constraint:
         self._longest = max(map(len, self._pieces))
         self._quoting = np.array([b'"' in piece for piece in self._pieces])
         self._engine = llguidance.LLMatcher(_engine_tokenizer(tokenizer, self._pieces), grammar.rules())
-        self._check_engine()
-        self._lock = Lock()  # of the engine, which is at one place at a time
+        _check_engine(self._engine)
+        self._lock = Lock()  # of what is kept
         self._kept: dict[Place, Tensor] = {}
         self._spelled: dict[bytes, int] = {b"": 0}
         for name in ("_edges", "_in_bytes", "_to_end", "_ending"):  # caches of this object's own
@@ -129,15 +129,13 @@ class Constraint:
 
     def _allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """Which pieces the engine lets follow."""
-        self._engine.reset()
-        self._engine.consume_tokens([int(token) for token in tokens if token != self._opening])
-        mask = np.frombuffer(self._engine.compute_bitmask(), np.uint8)
-        self._check_engine()
+        # A copy of one that has read nothing: after thousands of resets, llguidance 1.9 once in a while
+        # answers for another place.
+        engine = self._engine.deep_copy()
+        engine.consume_tokens([int(token) for token in tokens if token != self._opening])
+        mask = np.frombuffer(engine.compute_bitmask(), np.uint8)
+        _check_engine(engine)
         return np.unpackbits(mask, bitorder="little")[: len(self._pieces)].astype(bool)
-
-    def _check_engine(self) -> None:
-        if self._engine.is_error():
-            raise SettingsError(f"decode.constrained: {self._engine.get_error().splitlines()[0]}")
 
     def _needed(self, place: Place, tokens: Sequence[int]) -> np.ndarray:
         needed = np.full(len(self._pieces), NEVER, np.int16)
@@ -230,6 +228,11 @@ class Constraint:
             ways = [self._spelled[text[end:]] for end in ends if text[begin:end] in self._short]
             self._spelled[text[begin:]] = min(1 + min(ways, default=NEVER), NEVER - 1)
         return self._spelled[text]
+
+
+def _check_engine(engine: llguidance.LLMatcher) -> None:
+    if engine.is_error():
+        raise SettingsError(f"decode.constrained: {engine.get_error().splitlines()[0]}")
 
 
 def _allowed_values(

@@ -96,7 +96,7 @@ def _guidance(decode: DecodeSettings, training: Sequence[Pair]) -> tuple[Guidanc
     (values, record), again = cached("known values", key, lambda: _known_values(decode, training))
     abbreviations = {row["short"].casefold(): row["full"] for row in vocabulary.read("abbreviations")}
     repairer = Repairer(values, abbreviations, decode.repair_threshold)
-    return Guidance(chooser, repairer), record | {"reused": again}
+    return Guidance(chooser, repairer, decode.grounded), record | {"reused": again}
 
 
 def _known_values(decode: DecodeSettings, training: Sequence[Pair]) -> tuple[Values, dict[str, Any]]:

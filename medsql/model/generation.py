@@ -52,8 +52,14 @@ def generate_sql(
     beams_of_rows = [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
     if guidance is None:
         return beams_of_rows
+    asked = (
+        decoded(decoder.tokenizer, batch["input_ids"])
+        if guidance.grounded
+        else [""] * len(batch["input_ids"])
+    )
     return [
-        guidance(beams_of_rows[first : first + returned]) for first in range(0, len(beams_of_rows), returned)
+        guidance(beams_of_rows[row * returned : (row + 1) * returned], prompt)
+        for row, prompt in enumerate(asked)
     ]
 
 

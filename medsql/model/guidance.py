@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from medsql.data.pairs import Prediction
 from medsql.sql.choice import Chooser
@@ -12,16 +13,28 @@ from medsql.sql.repair import Repairer
 
 @dataclass(frozen=True)
 class Guidance:
-    """Chooses a beam, repairs it, or both, in this order; never with a look at a gold query."""
+    """Chooses a beam, repairs it, or both, in this order; never with a look at a gold query.
+
+    With `grounded`, which needs both, beams come first whose values are known, once repaired, or asked for.
+    """
 
     chooser: Chooser | None = None
     repairer: Repairer | None = None
+    grounded: bool = False
 
-    def __call__(self, beams: Sequence[Prediction]) -> Prediction:
-        """The prediction of one row out of its beams, best first; without a chooser the best."""
-        choice = self.chooser([beam.sql for beam in beams]) if self.chooser else None
+    def __call__(self, beams: Sequence[Prediction], asked: str = "") -> Prediction:
+        """The prediction of one row out of its beams, best first; without a chooser the best.
+
+        `asked` is the question, or a prompt that holds it.
+        """
+        is_grounded = partial(self._is_grounded, asked=asked) if self.grounded else None
+        choice = self.chooser([beam.sql for beam in beams], is_grounded) if self.chooser else None
         taken = beams[choice.beam if choice else 0]._replace(choice=choice)
         if self.repairer is None:
             return taken
         repaired, repairs = self.repairer.repair(taken.sql)
         return taken._replace(sql=repaired, written=taken.sql, repairs=repairs)
+
+    def _is_grounded(self, sql: str, asked: str) -> bool:
+        assert self.repairer is not None
+        return self.repairer.is_grounded(self.repairer.repair(sql)[0], asked)

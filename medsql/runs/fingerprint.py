@@ -45,6 +45,7 @@ LATER: dict[str, Any] = {
     "decode.schema": None,
     "decode.values": None,
     "decode.guided": False,
+    "decode.grounded": False,
     "decode.repair": False,
     "decode.database": None,
 }

@@ -324,7 +324,12 @@ def _decoding(record: Recorded) -> str:
     beams = record.settings.get("decode.num_beams")
     if beams is None:
         return ""
-    switches = {"constrained": "constrained", "guided": "guided", "repair": "repaired"}
+    switches = {
+        "constrained": "constrained",
+        "guided": "guided",
+        "repair": "repaired",
+        "grounded": "grounded",
+    }
     on = [word for name, word in switches.items() if record.settings.get(f"decode.{name}")]
     files = {name: record.settings.get(f"decode.{name}") for name in ("schema", "values", "database")}
     named = [f"{name} {file}" for name, file in files.items() if file]

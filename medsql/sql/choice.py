@@ -7,7 +7,7 @@ runs on MIMICSQL's schema, never that it finds anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -29,11 +29,15 @@ REPEATS = "repeats itself"
 """The verdict on a beam that runs but has a condition or an output twice, as no query of MIMICSQL has."""
 
 
+UNGROUNDED = "ungrounded"
+"""The verdict on a beam that runs, with a value that is neither known nor asked for."""
+
+
 class Choice(NamedTuple):
     """The beam that was taken, counted from 0, whether it runs, and how those that were looked at ended.
 
-    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there `REPEATS`,
-    and where the user has a database, those on that: `EMPTY` where it finds nothing.
+    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there `REPEATS`
+    or `UNGROUNDED`, and where the user has a database, those on that: `EMPTY` where it finds nothing.
     """
 
     beam: int
@@ -44,7 +48,7 @@ class Choice(NamedTuple):
 class Chooser:
     """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
 
-    One that repeats itself is as good as one that finds nothing.
+    One that repeats itself, or is not grounded, is as good as one that finds nothing.
 
     `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
     ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
@@ -56,7 +60,7 @@ class Chooser:
         with self._open_database():  # a mistake is answered at once
             pass
 
-    def __call__(self, beams: Sequence[str]) -> Choice:
+    def __call__(self, beams: Sequence[str], is_grounded: Callable[[str], bool] | None = None) -> Choice:
         """The choice among one row's beams, best first, at least one; where none runs, the first is taken."""
         verdicts: list[str] = []
         running: list[int] = []
@@ -65,7 +69,12 @@ class Chooser:
                 verdict = schema.run(sql).verdict
                 if verdict == "ok":
                     running.append(beam)
-                    verdict = REPEATS if repeats_itself(sql) else _on_database(sql, database)
+                    if repeats_itself(sql):
+                        verdict = REPEATS
+                    elif is_grounded and not is_grounded(sql):
+                        verdict = UNGROUNDED
+                    else:
+                        verdict = _on_database(sql, database)
                 verdicts.append(verdict)
                 if verdict == "ok":
                     return Choice(beam, True, tuple(verdicts))

@@ -80,6 +80,24 @@ class Repairer:
             sql = sql[:start] + _quoted_like(sql[start:end], repair.repaired) + sql[end:]
         return sql, tuple(repair for _, repair in edits)
 
+    def is_grounded(self, sql: str, asked: str) -> bool:
+        """Whether each literal of a column of words is a known value of it, or stands in what was asked.
+
+        Capitals, blanks and punctuation aside. What does not parse is not grounded.
+        """
+        query = parse_as_written(sql)
+        if query is None:
+            return False
+        try:
+            literals = list(_Scope(query).literals(query))
+        except RecursionError:
+            return False
+        in_question = _letters_and_digits(asked)
+        return all(
+            literal.name in self._values.get(column, ()) or _letters_and_digits(literal.name) in in_question
+            for column, literal in literals
+        )
+
     def _edits(self, query: exp.Query) -> Iterator[tuple[Node, Repair]]:
         """Each name or literal that is to be replaced, with its repair."""
         scope = _Scope(query)
@@ -87,15 +105,8 @@ class Repairer:
             if mended := scope.mended(column):
                 kind, real = mended
                 yield column.this, Repair(kind, ".".join(real), column.name, real.name)
-        for comparison in query.find_all(exp.EQ, exp.NEQ, exp.In):
-            compared = scope.real(comparison.this.unnest())
-            if compared is None or compared not in WORDS:
-                continue
-            for operand in compared_with(comparison):
-                if is_quoted_word(operand):
-                    yield from self._literal(compared, operand.this)
-                elif isinstance(operand, exp.Literal) and operand.is_string:
-                    yield from self._literal(compared, operand)
+        for compared, literal in scope.literals(query):
+            yield from self._literal(compared, literal)
 
     def _literal(self, column: Column, literal: Node) -> Iterator[tuple[Node, Repair]]:
         known = self._values.get(column)
@@ -146,6 +157,18 @@ class _Scope:
         owners = [table for table in self._owners(node) if node.name.upper() in TABLES[table]]
         return Column(owners[0], node.name.upper()) if len(owners) == 1 else None
 
+    def literals(self, query: exp.Query) -> Iterator[tuple[Column, Node]]:
+        """What columns of words are equal or unequal to, each with its column."""
+        for comparison in query.find_all(exp.EQ, exp.NEQ, exp.In):
+            compared = self.real(comparison.this.unnest())
+            if compared is None or compared not in WORDS:
+                continue
+            for operand in compared_with(comparison):
+                if is_quoted_word(operand):
+                    yield compared, operand.this
+                elif isinstance(operand, exp.Literal) and operand.is_string:
+                    yield compared, operand
+
     def mended(self, node: exp.Column) -> tuple[str, Column] | None:
         """For a column that does not exist, the one that is meant, and what kind of repair that is."""
         name, owners = node.name.upper(), self._owners(node)
@@ -175,6 +198,10 @@ def _nearest(name: str, tables: list[str]) -> set[tuple[str, str]]:
     }
     near = process.extract(name, spellings, scorer=fuzz.ratio, score_cutoff=COLUMN_THRESHOLD, limit=None)
     return {key[:2] for _, score, key in near if score == near[0][1]}
+
+
+def _letters_and_digits(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _quoted_like(written: str, text: str) -> str:

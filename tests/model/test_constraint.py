@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from medsql.data.spelling import Spelling, needed_spelling
 from medsql.errors import UserError
 from medsql.metrics.execution import verdict
 from medsql.model.backbone import load_backbone
-from medsql.model.constraint import Constraint, load_constraint
+from medsql.model.constraint import BEFORE_OPENING, NEVER, Constraint, load_constraint
 from medsql.model.decoder import Decoder
 from medsql.model.generation import generate_sql
 from medsql.sql.grammar import LONGEST_LITERAL, Grammar
@@ -99,6 +100,24 @@ class Wants(torch.nn.Module):
 def target(kind: str, text: str) -> list[int]:
     """The tokens a model is trained to write; those of CodeT5's kind begin with `<s>`."""
     return vocabulary(kind)(text)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
+def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> None:
+    """Between literals, in which almost anything does."""
+    held, choice, checked = constraint(kind), random.Random(1), 0
+    for _ in range(20):
+        place = held.start
+        tokens: list[int] = []
+        while place and len(tokens) < 200:
+            may = [int(token) for token in (held.needed(place, tokens) < NEVER).nonzero()]
+            if not any(isinstance(partial, int) for _, partial in place) and place != BEFORE_OPENING:
+                leading = {token for token in range(len(vocabulary(kind))) if held.advance(place, token)}
+                assert {*may} - {vocabulary(kind).eos_token_id} == leading
+                checked += 1
+            tokens.append(choice.choice(may))
+            place = held.advance(place, tokens[-1])
+    assert checked > 200
 
 
 GAPS = ["t5 with gaps", "sentencepiece"]

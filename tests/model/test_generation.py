@@ -155,9 +155,20 @@ def test_what_is_chosen_is_repaired_and_what_was_written_is_kept() -> None:
     assert (alone.sql, alone.choice) == (first.sql, None)
 
 
+def test_grounded_beams_come_first_each_by_its_own_question() -> None:
+    unknown, asked, known = (BLOOD.replace("blood", value) for value in ("Ink", "Joint fluid", "ascitis"))
+    model: Any = WritesBeams([unknown, asked, known], [unknown, asked, known], [unknown, asked, asked])
+    guidance = Guidance(Chooser(), Repairer({FLUID: ["Ascites"]}, {}, 80), grounded=True)
+    batch = batch_of("how many tests of joint-fluid?", "how many?", "how many?")
+    first, second, third = generate_sql(model, batch, decoder(BEAMS, 99, guidance=guidance))
+    assert (first.written, first.choice and first.choice.verdicts) == (asked, ("ungrounded", "ok"))
+    assert (second.written, second.sql) == (known, BLOOD.replace("blood", "Ascites"))
+    assert (third.written, third.choice and third.choice.runs) == (unknown, True)
+
+
 def test_the_first_of_all_beams_is_the_one_that_is_taken_without_guidance() -> None:
     class Nothing(Chooser):
-        def __call__(self, beams: Sequence[str]) -> Choice:
+        def __call__(self, beams: Sequence[str], is_grounded: Any = None) -> Choice:
             seen.append(list(beams))
             return Choice(0, False, ())
 
