@@ -44,7 +44,7 @@ from medsql.data.sources import check_files
 from medsql.errors import UserError
 from medsql.runs.collect import Asking, newest, of_run
 from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity, is_of
-from medsql.runs.folder import RECORD, RunConflict, busy, check_folder, is_locked, read_record
+from medsql.runs.folder import RECORD, RunConflict, busy, check_folder, is_locked
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -59,8 +59,9 @@ SETTINGS: dict[str, type] = {
 """Which dataclass stands behind which `conf/NAME.yaml`."""
 
 STUDY = "study.db"
-TRIAL = re.compile(r"trial-\d{4,}")
 """In the folder of a search that has no `hydra.sweeper.storage`."""
+
+TRIAL = re.compile(r"trial-\d{4,}")
 
 
 def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
@@ -227,10 +228,10 @@ def tells(override: str) -> bool:
 
 def check_sweep_folder(folder: Path, *, searches: bool) -> None:
     """Raises `RunConflict` where a search would go on in the folder of a grid, or a grid in a search's."""
-    runs = [file.parent.name for file in folder.glob(f"*/{RECORD}")]
+    runs = {file.parent.name for file in folder.glob(f"*/{RECORD}")}
     trials = {name for name in runs if TRIAL.fullmatch(name)}
-    jobs = {name for name in runs if (read_record(folder / name) or {}).get("kind") == "train"} - trials
-    if searches and jobs:
+    baselines = {name for name in runs if name.startswith("score-")}
+    if searches and runs - trials - baselines:
         raise RunConflict(f"{folder} holds a grid's jobs: give the search another name=")
     if not searches and (trials or (folder / STUDY).exists()):
         raise RunConflict(f"{folder} holds a search: give the grid another name=")

@@ -360,7 +360,7 @@ class CheckpointSettings:
 
 @dataclass
 class TrainerSettings:
-    """Hardware, and nothing that is meant to change a result."""
+    """Hardware, and nothing that is meant to change a result but for rounding and the draws of dropout."""
 
     accelerator: str
     precision: str

@@ -113,7 +113,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     beams = counted(settings.decode.num_beams, "beam")
     log.info("generating SQL for %s, %s", counted(len(pairs), f"{settings.split} row"), beams)
     with autocast(settings.trainer, device):
-        predictions = predict(model, loader, decoder, len(pairs))
+        predictions = predict(model, loader, decoder, [pair.question for pair in pairs])
     seconds = round(time.perf_counter() - started, 1)
     for pair, prediction in zip(pairs[: settings.show], predictions, strict=False):
         log_prediction(pair, prediction.sql)

@@ -190,7 +190,7 @@ class TextToSql:
         cut = [fills and self._tokens(text) > longest for fills, text in zip(full, prompts, strict=True)]
         numbered = {**batch, "index": torch.arange(len(prompts))}
         with autocast(self.settings.trainer, self._device):
-            predictions = predict(self.model, [numbered], self.decoder)
+            predictions = predict(self.model, [numbered], self.decoder, questions)
         return predictions, cut
 
     def _tokens(self, prompt: str) -> int:

@@ -60,7 +60,6 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.model.checkpoints import Checkpoints
     from medsql.model.decoder import load_decoder
     from medsql.model.generation import predict
-    from medsql.model.graphs import GraphedLoss
     from medsql.model.hardware import autocast, prepare_device
     from medsql.model.lora import add_lora, count_parameters, save_model
     from medsql.model.module import FineTuner
@@ -131,8 +130,11 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
                 settings.trainer.tokens_at_once,
             )
         run.note(passes=module.passes)
-        if isinstance(module.training_loss, GraphedLoss):
-            run.note(cuda_graphs=module.training_loss.record())
+        if module.cuda_graphs_used is not None:
+            run.note(cuda_graphs=module.cuda_graphs_used)
+            log.info(
+                "CUDA graphs: %(captured)d, batches without one: %(batches_without)d", module.cuda_graphs_used
+            )
 
         validation = checkpoints.restore_best(module)
         saved = "model" if settings.lora.targets is None else "adapter"
@@ -140,7 +142,8 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
         log.info("generating SQL for %s", counted(len(splits.test), "test row"))
         with autocast(settings.trainer, prepare_device(settings.trainer)):
-            predictions = predict(module.model, data.test_dataloader(), decoder, len(splits.test))
+            questions = [pair.question for pair in splits.test]
+            predictions = predict(module.model, data.test_dataloader(), decoder, questions)
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": decoder.max_new_tokens}
         facts |= {"decode": asdict(settings.decode)}

@@ -1,11 +1,14 @@
-"""Executes the tour where it lies and keeps its outputs in it: `python notebooks/execute_tour.py`."""
+"""Executes the tour in a folder of its own and keeps its outputs: `python notebooks/execute_tour.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
+
+from medsql.files import write_text
 
 TOUR = Path(__file__).with_name("tour.ipynb")
 
@@ -27,8 +30,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
 def main() -> None:
     """Execute the tour; one that fails half-way is left as it was."""
     notebook = nbformat.read(TOUR, as_version=4)
-    execute(notebook, TOUR.parent)
-    nbformat.write(notebook, TOUR)
+    with TemporaryDirectory() as folder:  # or runs of before would be found finished
+        execute(notebook, Path(folder))
+    write_text(TOUR, nbformat.writes(notebook))
 
 
 if __name__ == "__main__":

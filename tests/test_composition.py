@@ -136,7 +136,7 @@ def test_the_other_experiments_differ_from_optimized_as_the_report_says(settings
     assert {key: value for key, value in other.items() if value != optimized[key]} == stated
 
 
-def test_each_rung_of_the_ladder_adds_one_thing(settings):
+def test_each_rung_of_the_ladder_with_adapters_adds_one_thing(settings):
     def rung(name):
         return flatten(
             asdict(settings("train", "+sweeps=ladder", "data.path=somewhere", f"experiment=ladder/{name}"))

@@ -67,6 +67,7 @@ def commands(document: Path) -> list[list[str]]:
     shell = subprocess.run(
         ["bash", "-c", SHELL, "bash", *blocks(document)], cwd=ROOT, capture_output=True, text=True
     )
+    assert "*** " not in shell.stderr, shell.stderr  # make's word for a target that there is not
     found = [each.split("\0") for each in shell.stdout.split("\0\n\0")]
     return [each for each in found if each[:1] == ["-m"] and each[1].startswith("medsql.")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,12 +25,15 @@ EVERY_SECONDS = 15.0
 
 
 def generate_sql(
-    model: PreTrainedModel | PeftModel, batch: Mapping[str, Tensor], decoder: Decoder
+    model: PreTrainedModel | PeftModel,
+    batch: Mapping[str, Tensor],
+    decoder: Decoder,
+    questions: Sequence[str] = (),
 ) -> list[Prediction]:
     """Decode one padded batch (`input_ids` and `attention_mask`, rows × tokens): one query a row.
 
     Greedy with one beam; with more, beam search that ends once as many beams are complete.
-    Spaces come back as the model wrote them.
+    Spaces come back as the model wrote them. Grounded decoding looks into the rows' `questions`.
     """
     decode, constraint, guidance = decoder.settings, decoder.constraint, decoder.guidance
     returned = decode.num_beams if guidance and guidance.chooser else 1
@@ -52,14 +55,10 @@ def generate_sql(
     beams_of_rows = [Prediction(sql, truncated=not end) for sql, end in zip(queries, ended, strict=True)]
     if guidance is None:
         return beams_of_rows
-    asked = (
-        decoded(decoder.tokenizer, batch["input_ids"])
-        if guidance.grounded
-        else [""] * len(batch["input_ids"])
-    )
+    rows = range(0, len(beams_of_rows), returned)
+    asked = questions or [""] * len(rows)
     return [
-        guidance(beams_of_rows[row * returned : (row + 1) * returned], prompt)
-        for row, prompt in enumerate(asked)
+        guidance(beams_of_rows[row : row + returned], each) for row, each in zip(rows, asked, strict=True)
     ]
 
 
@@ -67,21 +66,24 @@ def predict(
     model: PreTrainedModel | PeftModel,
     batches: Iterable[Mapping[str, Tensor]],
     decoder: Decoder,
-    rows: int | None = None,
+    questions: Sequence[str] = (),
 ) -> list[Prediction]:
     """Decode all batches; the queries come back ordered by `index`, however rows were batched.
 
-    Given how many `rows` there are, logs every `EVERY_SECONDS` how far it has come. Raises `UserError` where
-    the GPU's memory does not suffice.
+    Given the `questions` of all rows, by `index`, logs every `EVERY_SECONDS` how far it has come.
+    Raises `UserError` where the GPU's memory does not suffice.
     """
     outputs: dict[int, Prediction] = {}
     said = time.monotonic()
     try:
         for batch in batches:
-            queries = generate_sql(model, batch, decoder)
-            outputs |= dict(zip(batch["index"].tolist(), queries, strict=True))
-            if rows is not None and time.monotonic() - said >= EVERY_SECONDS:
-                log.info("generated %s of %s", f"{len(outputs):,}", counted(rows, "query", "queries"))
+            rows = batch["index"].tolist()
+            asked = [questions[row] for row in rows] if questions else ()
+            outputs |= dict(zip(rows, generate_sql(model, batch, decoder, asked), strict=True))
+            if questions and time.monotonic() - said >= EVERY_SECONDS:
+                log.info(
+                    "generated %s of %s", f"{len(outputs):,}", counted(len(questions), "query", "queries")
+                )
                 said = time.monotonic()
     except torch.OutOfMemoryError as error:
         raise UserError("out of GPU memory while generating: lower decode.batch_size") from error

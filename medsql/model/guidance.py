@@ -25,7 +25,7 @@ class Guidance:
     def __call__(self, beams: Sequence[Prediction], asked: str = "") -> Prediction:
         """The prediction of one row out of its beams, best first; without a chooser the best.
 
-        `asked` is the question, or a prompt that holds it.
+        `asked` is the question.
         """
         is_grounded = partial(self._is_grounded, asked=asked) if self.grounded else None
         choice = self.chooser([beam.sql for beam in beams], is_grounded) if self.chooser else None

@@ -74,6 +74,7 @@ class FineTuner(pl.LightningModule):
         self.seed = seed
         self.show = show
         self.cuda_graphs = cuda_graphs
+        self.cuda_graphs_used: dict[str, int] | None = None
         self.training_loss: Callable[[Mapping[str, Tensor], int], Tensor] = self.loss
         self._predictions: dict[int, str] = {}  # of the validation at hand, by row
         self.strict_loading = False  # checkpoints leave the frozen weights out
@@ -120,6 +121,12 @@ class FineTuner(pl.LightningModule):
             cpu.prepare(self.model)
         elif self.device.type == "cuda" and self.cuda_graphs:
             self.training_loss = GraphedLoss(self.loss, self.model)
+
+    def on_train_end(self) -> None:
+        """Give back the memory that graphs hold; `cuda_graphs_used` says what there was."""
+        if isinstance(self.training_loss, GraphedLoss):
+            self.cuda_graphs_used = self.training_loss.record()
+            self.training_loss = self.loss
 
     def on_train_batch_start(self, batch: Sequence[Mapping[str, Tensor]], batch_idx: int) -> None:
         """Make dropout a function of (seed, step), whatever ran before."""
@@ -206,7 +213,8 @@ class FineTuner(pl.LightningModule):
             self.validation_loss.update(self.loss(batch).expand(len(batch["labels"])))
             return
         rows = batch["index"].tolist()
-        predictions = generate_sql(self.model, batch, self.decoder)
+        questions = [self.validation_pairs[row].question for row in rows]
+        predictions = generate_sql(self.model, batch, self.decoder, questions)
         for row, prediction in zip(rows, predictions, strict=True):
             sql = prediction.sql
             for name, value in row_scores(sql, self.validation_pairs[row].sql, self._execution).items():
@@ -249,7 +257,7 @@ class FineTuner(pl.LightningModule):
         """Refuse a checkpoint of another model, which `strict_loading = False` would let pass."""
         self.check_weights(checkpoint["state_dict"])
         self._loss_sum, self._loss_count = checkpoint["training_loss"]
-        self.passes = checkpoint.get("passes", 0)  # those of before did not count
+        self.passes = checkpoint["passes"]
 
     def check_weights(self, state: Mapping[str, Tensor]) -> None:
         """Raises `TrainingError` unless `state` holds just the trainable weights of this model."""

@@ -48,7 +48,7 @@ class Choice(NamedTuple):
 class Chooser:
     """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
 
-    One that repeats itself, or is not grounded, is as good as one that finds nothing.
+    Those that find nothing come next, then those that are not grounded, then those that repeat themselves.
 
     `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
     ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
@@ -63,12 +63,12 @@ class Chooser:
     def __call__(self, beams: Sequence[str], is_grounded: Callable[[str], bool] | None = None) -> Choice:
         """The choice among one row's beams, best first, at least one; where none runs, the first is taken."""
         verdicts: list[str] = []
-        running: list[int] = []
+        running: list[tuple[int, int]] = []  # how far each is from what is wanted, and which it is
         with closing(Sandbox.empty()) as schema, self._open_database() as database:
             for beam, sql in enumerate(beams):
                 verdict = schema.run(sql).verdict
-                if verdict == "ok":
-                    running.append(beam)
+                runs = verdict == "ok"
+                if runs:
                     if repeats_itself(sql):
                         verdict = REPEATS
                     elif is_grounded and not is_grounded(sql):
@@ -78,7 +78,9 @@ class Chooser:
                 verdicts.append(verdict)
                 if verdict == "ok":
                     return Choice(beam, True, tuple(verdicts))
-        return Choice(running[0] if running else 0, bool(running), tuple(verdicts))
+                if runs:
+                    running.append(({UNGROUNDED: 1, REPEATS: 2}.get(verdict, 0), beam))
+        return Choice(min(running)[1] if running else 0, bool(running), tuple(verdicts))
 
     def _open_database(self) -> AbstractContextManager[Sandbox | None]:
         return nullcontext() if self._path is None else closing(Sandbox(self._path, limits=LIMITS))

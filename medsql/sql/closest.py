@@ -22,15 +22,20 @@ _WORD = re.compile(r"\w+(?:'\w+)*")
 _EXACT = re.compile(r".*\d.*|[ivx]+|\w|with(out)?|not?")
 
 
-STYLES = (str.upper, str.title)
-"""How all values of a column may be written: `EMERGENCY ROOM ADMIT`, `Amelia O'Brien`."""
+def titled(text: str) -> str:
+    """Each word with a capital, `Amelia O'Brien`; one that has capitals within, as McDonald, as it is."""
+    return re.sub(r"\S+", lambda word: word[0] if re.search("[a-z][A-Z]", word[0]) else word[0].title(), text)
+
+
+STYLES = (str.upper, titled)
+"""How all values of a column may be written."""
 
 ENOUGH = 10
 """Values that show a column's style."""
 
 
 class Match(NamedTuple):
-    """A known value, and what alone is different: its `case`, `wording` or `spelling`, cut words included."""
+    """A value, and what alone is different: its `case`, `style`, `wording` or `spelling`, or cut words."""
 
     value: str
     difference: str
@@ -60,8 +65,10 @@ class KnownValues:
 
     def in_style(self, literal: str) -> Match | None:
         """A literal that is not known, in the style of all that are; None where they share none."""
+        if self._style is None:
+            return None
         styled = self._style(" ".join(literal.split()))
-        return None if styled == literal else Match(styled, "case")
+        return None if styled == literal else Match(styled, "style")
 
     def closest(self, literal: str, threshold: float) -> Match | None:
         """The value that a literal which is not known stands for; None where there is none, or are two.
@@ -110,12 +117,9 @@ class KnownValues:
         return fuzz.ratio(word, other) if misspelt else 0.0
 
     @cached_property
-    def _style(self) -> Callable[[str], str]:
-        values = self._values if len(self._values) >= ENOUGH else []
-        for style in STYLES if values else ():
-            if all(style(value) == value for value in values):
-                return style
-        return lambda literal: literal
+    def _style(self) -> Callable[[str], str] | None:
+        shared = [style for style in STYLES if all(style(value) == value for value in self._values)]
+        return shared[0] if shared and len(self._values) >= ENOUGH else None
 
     @cached_property
     def _by_letters(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ Only the characters of a mended name or literal change; the rest stays byte for 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import chain
@@ -32,8 +33,9 @@ _PEOPLE = Column("DEMOGRAPHIC", "NAME")  # a name that is nearly another patient
 class Repair(NamedTuple):
     """One thing that was mended.
 
-    `kind` is `report's column`, `misspelt column`, `literal's case`, `literal's wording` or `literal's
-    spelling`. `column` is TABLE.COLUMN: the real column, and for a literal the one that it is compared with.
+    `kind` is `report's column`, `misspelt column`, `literal's case`, `literal's wording`, `literal's
+    spelling` or `literal's style`. `column` is TABLE.COLUMN: the real column, and for a literal the one
+    that it is compared with.
     """
 
     kind: str
@@ -83,7 +85,7 @@ class Repairer:
     def is_grounded(self, sql: str, asked: str) -> bool:
         """Whether each literal of a column of words is a known value of it, or stands in what was asked.
 
-        Capitals, blanks and punctuation aside. What does not parse is not grounded.
+        Whole words of it, capitals and punctuation aside. What does not parse is not grounded.
         """
         query = parse_as_written(sql)
         if query is None:
@@ -92,9 +94,9 @@ class Repairer:
             literals = list(_Scope(query).literals(query))
         except RecursionError:
             return False
-        in_question = _letters_and_digits(asked)
+        in_question = _words(asked)
         return all(
-            literal.name in self._values.get(column, ()) or _letters_and_digits(literal.name) in in_question
+            literal.name in self._values.get(column, ()) or _words(literal.name) in in_question
             for column, literal in literals
         )
 
@@ -200,8 +202,10 @@ def _nearest(name: str, tables: list[str]) -> set[tuple[str, str]]:
     return {key[:2] for _, score, key in near if score == near[0][1]}
 
 
-def _letters_and_digits(text: str) -> str:
-    return "".join(filter(str.isalnum, text.casefold()))
+def _words(text: str) -> str:
+    """With a blank around each, so that what holds the others holds them whole."""
+    words = re.findall(r"[^\W_]+", text.casefold()) or ["\0"]  # no words are in no text
+    return f" {' '.join(words)} "
 
 
 def _quoted_like(written: str, text: str) -> str:

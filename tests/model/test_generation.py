@@ -159,8 +159,9 @@ def test_grounded_beams_come_first_each_by_its_own_question() -> None:
     unknown, asked, known = (BLOOD.replace("blood", value) for value in ("Ink", "Joint fluid", "ascitis"))
     model: Any = WritesBeams([unknown, asked, known], [unknown, asked, known], [unknown, asked, asked])
     guidance = Guidance(Chooser(), Repairer({FLUID: ["Ascites"]}, {}, 80), grounded=True)
-    batch = batch_of("how many tests of joint-fluid?", "how many?", "how many?")
-    first, second, third = generate_sql(model, batch, decoder(BEAMS, 99, guidance=guidance))
+    questions = ["how many tests of joint-fluid?", "how many?", "how many are drinking?"]
+    grounded = decoder(BEAMS, 99, guidance=guidance)
+    first, second, third = generate_sql(model, batch_of("x", "y", "z"), grounded, questions)
     assert (first.written, first.choice and first.choice.verdicts) == (asked, ("ungrounded", "ok"))
     assert (second.written, second.sql) == (known, BLOOD.replace("blood", "Ascites"))
     assert (third.written, third.choice and third.choice.runs) == (unknown, True)
@@ -201,8 +202,8 @@ def test_how_far_it_has_come_is_said_now_and_then(
     model: Any = Echoes("")
     batches = [batch_of("a", "b", index=[0, 1]), batch_of("c", index=[2])]
     with caplog.at_level("INFO"):
-        predict(model, batches, decoder(GREEDY, 8), rows=3)
+        predict(model, batches, decoder(GREEDY, 8), ["a?", "b?", "c?"])
         assert "generated" not in caplog.text, "it was over at once"
         monkeypatch.setattr(generation, "EVERY_SECONDS", 0.0)
-        predict(model, batches, decoder(GREEDY, 8), rows=3)
+        predict(model, batches, decoder(GREEDY, 8), ["a?", "b?", "c?"])
     assert "generated 2 of 3 queries" in caplog.text

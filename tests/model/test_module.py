@@ -67,7 +67,7 @@ def test_generated_sql_is_scored_against_the_gold_query_of_its_row(
 ) -> None:
     """Rows 3, 2 and 1 are generated for; row 2 is answered wrongly, with two of five tokens right."""
 
-    def generated(model: Any, batch: Any, decoder: Any) -> list[Prediction]:
+    def generated(model: Any, batch: Any, decoder: Any, questions: Any) -> list[Prediction]:
         rows = batch["index"].tolist()
         return [Prediction("SELECT FROM x y z" if i == 2 else PAIRS[i].sql.lower()) for i in rows]
 

@@ -40,6 +40,13 @@ def test_the_first_beam_that_runs_is_taken_whatever_it_finds(beams, taken, runs,
     assert Chooser()(beams) == (taken, runs, verdicts)
 
 
+def test_of_beams_that_run_the_next_best_is_one_that_finds_nothing_then_an_ungrounded_one(own):
+    grounded = {NOTHING: True, NONE_COUNTED: True}.get
+    assert Chooser()([TWICE, BLOOD], grounded) == (1, True, ("repeats itself", "ungrounded"))
+    choice = Chooser(own)([TWICE, BLOOD, NOTHING, NONE_COUNTED], grounded)
+    assert choice == (2, True, ("repeats itself", "ungrounded", "empty", "empty"))
+
+
 @pytest.mark.parametrize("sql", [BLOOD, f'{BLOOD} AND LAB."FLUID" = "Ink"', f"{TWICE} OR 1 = 1", "SELECT 1"])
 def test_what_is_said_once_does_not_repeat_itself(sql):
     assert not repeats_itself(sql)

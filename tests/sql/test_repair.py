@@ -112,6 +112,8 @@ def test_a_literal_in_another_writing_becomes_the_known_value(column, written, m
         ('LAB."FLUID" = "Blood" AND LAB."LABEL" = "Blood"', False),  # of another column
         ('LAB."CATEGORY" = "Chemistry"', False),  # nothing is known of the column
         ('LAB."FLUID" IN ("Blood", "Ink")', False),
+        ('LAB."FLUID" = "Ple"', False),  # whole words only
+        ('LAB."FLUID" = "-"', False),
         ('DEMOGRAPHIC."AGE" < "50" AND LAB."FLUID" LIKE "Ink"', True),  # no literals of words
         ('LAB."FLUID" = ', False),
     ],
@@ -130,6 +132,8 @@ NAMES = ["Amelia O'Brien", *(f"Person {letter}" for letter in "ABCDEFGHI")]
         (NAMES, " eliza BATEman", "Eliza Bateman"),
         (list(map(str.upper, NAMES)), "Eliza bateman", "ELIZA BATEMAN"),
         (NAMES, "Eliza Bateman", "Eliza Bateman"),
+        (NAMES, "ronald McDonald", "Ronald McDonald"),
+        ([*NAMES, "jim"], "Eliza  Bateman", "Eliza  Bateman"),
         (NAMES[1:], "eliza bateman", "eliza bateman"),  # nine are too few to show a style
         ([*NAMES, "jim"], "eliza bateman", "eliza bateman"),  # and these share none
     ],
