@@ -97,6 +97,10 @@ def _guidance_of_all(predictions: Sequence[Prediction]) -> dict[str, Any]:
             "none_runs": sum(not choice.runs for choice in choices),
             "beams_tried": sum(len(choice.verdicts) for choice in choices),
             "timed_out": sum(choice.verdicts.count("timed out") for choice in choices),
+            "taken_though": dict(
+                Counter(choice.verdicts[choice.beam] for choice in choices if choice.runs)
+                - Counter(ok=len(choices))
+            ),
         }
     if to_repair := [prediction for prediction in predictions if prediction.written is not None]:
         kinds = Counter(repair.kind for prediction in to_repair for repair in prediction.repairs)

@@ -61,10 +61,22 @@ def test_how_beams_were_chosen_and_what_was_repaired_stands_with_the_row_and_is_
     assert (first["beam"], first["beams_tried"], first["beam_verdicts"]) == (1, 2, ["syntax error", "ok"])
     assert (first["prediction"], first["written"]) == (sql, wrong) and first["exact_match"]
     assert first["repairs"] == [repair._asdict()] and second["repairs"] == []
-    assert metrics["guided"] == {"other_beam": 1, "none_runs": 1, "beams_tried": 4, "timed_out": 1}
+    assert metrics["guided"] == {
+        "other_beam": 1,
+        "none_runs": 1,
+        "beams_tried": 4,
+        "timed_out": 1,
+        "taken_though": {},
+    }
     assert metrics["repaired"] == {"rows": 1, "repairs": {"report's column": 1}}
     assert "1 of 2 rows have no beam that runs on the schema" in caplog.text
     assert "1 of 4 beams timed out on the database" in caplog.text
+
+
+def test_beams_that_were_taken_for_want_of_better_ones_are_counted(tmp_path):
+    choices = [Choice(0, True, ("ungrounded", "repeats itself")), Choice(1, True, ("ungrounded", "ok"))]
+    metrics = write(tmp_path, [Prediction(PAIRS[0].sql, choice=choice) for choice in choices])
+    assert metrics["guided"]["taken_though"] == {"ungrounded": 1}
 
 
 def test_without_guidance_nothing_is_said_of_it(tmp_path):
