@@ -1,5 +1,5 @@
 # Each target sets itself up: the first one called creates .venv and installs the pinned dependencies.
-# Arguments pass through:  make sweep ARGS="lora.r=4,64"   make finetuned RUN=multirun/ranks/lora.r=8
+# Arguments pass through:  make sweep ARGS="lora.r=4,64"   make finetuned RUN=multirun/mine/lora.r=8
 
 PYTHON ?= python3
 VENV   := .venv
@@ -55,7 +55,7 @@ finetuned: $(STAMP) ## score the newest finished run, or RUN=folder
 compare: $(STAMP) ## baseline and fine-tuned side by side
 	$(RUN_PY) -m medsql.compare $(ARGS)
 
-notebook: $(STAMP) ## execute the tour in notebooks/ again, outputs and all: ten minutes on two cores
+notebook: $(STAMP) ## execute the tour in notebooks/ again, outputs and all: eleven minutes on two cores
 	$(RUN_PY) notebooks/execute_tour.py
 
 test: $(STAMP) ## the tests that take some seconds each
