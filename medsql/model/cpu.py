@@ -2,7 +2,8 @@
 
 PyTorch's dropout may draw one number an element, from one thread, and then takes as long as the matrix
 product behind it. Here one draw serves four elements. Attention of T5 goes through PyTorch's fused kernel;
-its bias and mask are added once a pass through the model, where transformers does it in every layer.
+its bias and mask are added once a pass through the model, where transformers does it in every layer. What
+LoRA adds to a layer is scaled and added by the product of matrices that makes it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import PeftModel
+from peft.tuners import lora
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel, T5PreTrainedModel
 from transformers.masking_utils import eager_mask
@@ -28,6 +30,8 @@ def prepare(model: PreTrainedModel | PeftModel) -> None:
     for module in model.modules():
         if type(module) is nn.Dropout:
             module.__class__ = Dropout
+        elif type(module) is lora.Linear:
+            module.__class__ = LoraLinear
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     if isinstance(base, T5PreTrainedModel):
         base.set_attn_implementation(ATTENTION)
@@ -35,12 +39,18 @@ def prepare(model: PreTrainedModel | PeftModel) -> None:
 
 def dropout(values: Tensor, p: float) -> Tensor:
     """`values` with each element zero with probability `p`, in steps of 1 / 65536, and scaled up to match."""
+    thinned, scale = thin(values, p)
+    return thinned.mul_(scale)
+
+
+def thin(values: Tensor, p: float) -> tuple[Tensor, float]:
+    """Dropout in two parts: `values`, each zero with probability `p`, and what they are to be scaled by."""
     dropped = round(p * LEVELS)
     if dropped == LEVELS:
-        return values * 0
+        return values * 0, 1.0
     draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
     kept = draws.view(torch.int16)[: values.numel()].view(values.shape) >= dropped - LEVELS // 2
-    return values.where(kept, 0.0).mul_(LEVELS / (LEVELS - dropped))
+    return values.where(kept, 0.0), LEVELS / (LEVELS - dropped)
 
 
 class Dropout(nn.Dropout):
@@ -49,6 +59,36 @@ class Dropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """The input, some of its elements zero while training."""
         return dropout(input, self.p) if self.training and self.p else input
+
+
+class LoraLinear(lora.Linear):
+    """PEFT's adapted layer, with the update scaled and added within the product of its two matrices.
+
+    PEFT goes through all outputs once for either, forward and backward, and dropout through all inputs to
+    scale them up.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The layer's output; as PEFT computes it outside of training, and for more than a plain adapter."""
+        if not self.training or args or kwargs or not self._is_plain(x):
+            return super().forward(x, *args, **kwargs)
+        (adapter,) = self.active_adapters
+        scaling, dropout = self.scaling[adapter], self.lora_dropout[adapter]
+        output = self.base_layer(x)
+        if isinstance(dropout, Dropout) and dropout.training:
+            x, scale = thin(x, dropout.p)
+            scaling *= scale
+        low_rank: Tensor = self.lora_A[adapter](x)
+        up: Any = self.lora_B[adapter].weight
+        output.flatten(0, -2).addmm_(low_rank.flatten(0, -2), up.t(), alpha=scaling)
+        return output
+
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether one adapter without variants is to be added, and all is of one type."""
+        if len(self.active_adapters) != 1 or self.lora_variant or self.merged or self.disable_adapters:
+            return False
+        types = {x.dtype, self.base_layer.weight.dtype, self.lora_A[self.active_adapters[0]].weight.dtype}
+        return len(types) == 1 and not torch.is_autocast_enabled("cpu")
 
 
 def attention(
@@ -89,7 +129,8 @@ def _masked(position_bias: Tensor, attention_mask: Tensor) -> Tensor:
     """Their sum, made once: T5 hands the same two to every layer, and the sum goes along with the bias."""
     mask, masked = getattr(position_bias, "masked", (None, None))
     if mask is not attention_mask or masked is None:
-        masked = position_bias + attention_mask
+        # T5 looks its bias up with the heads last; the kernel would copy it in every layer, there and back.
+        masked = position_bias.contiguous() + attention_mask
         position_bias.masked = (attention_mask, masked)  # type: ignore[attr-defined]
     return masked
 

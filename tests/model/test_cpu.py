@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners import lora
 from tiny import LORA, tiny_t5
 from torch import nn
 from transformers import PreTrainedModel, T5ForConditionalGeneration
@@ -76,6 +79,59 @@ def test_the_fused_attention_has_transformers_gradients(lora: bool) -> None:
     assert got.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def adapted(p: float, use_dora: bool = False) -> tuple[PeftModel, torch.Tensor]:
+    """A model whose adapters do something, and rows for one of its layers."""
+    torch.manual_seed(2)
+    model = add_lora(tiny_t5(), replace(LORA, dropout=p, use_dora=use_dora))
+    assert isinstance(model, PeftModel)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter)
+    return model.train(), torch.randn(3, 7, model.config.d_model, requires_grad=True)
+
+
+def first_layer(model: PeftModel) -> lora.Linear:
+    return next(module for module in model.modules() if isinstance(module, lora.Linear))
+
+
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_an_adapted_layer_computes_what_peft_does(use_dora: bool) -> None:
+    found = []
+    for prepared in (False, True):
+        model, rows = adapted(0.0, use_dora)
+        if prepared:
+            cpu.prepare(model)
+        layer = first_layer(model)
+        assert isinstance(layer, cpu.LoraLinear) == prepared
+        output = layer(rows)
+        output.square().sum().backward()
+        trained = [p.grad for p in layer.parameters() if p.requires_grad]
+        assert len(trained) == 2 + use_dora
+        found.append([output, rows.grad, *trained])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+def test_an_adapted_layer_drops_inputs_of_the_adapter_alone() -> None:
+    model, rows = adapted(0.5)
+    layer = first_layer(model)
+    whole = layer.eval()(rows) - layer.base_layer(rows)
+    cpu.prepare(model.train())
+    drawn = torch.stack([layer(rows) - layer.base_layer(rows) for _ in range(4000)])
+    assert not torch.equal(drawn[0], drawn[1])
+    error = drawn.std(0) / len(drawn) ** 0.5
+    assert ((drawn.mean(0) - whole).abs() < 5 * error).all(), "its mean is what it adds without dropout"
+
+
+def test_an_adapted_layer_under_autocast_is_that_of_peft() -> None:
+    model, rows = adapted(0.0)
+    layer = first_layer(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = layer(rows)
+        cpu.prepare(model)
+        assert torch.equal(layer(rows), expected)
 
 
 def test_outside_of_training_outputs_are_those_of_eager_attention_bit_by_bit() -> None:
