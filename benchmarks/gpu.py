@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import time
-from collections import defaultdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +18,7 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from benchmarks import scoring, training
 from benchmarks.materials import Materials, load, train
+from benchmarks.profiles import by_kind, shares
 from benchmarks.timing import Comparison, alternate, say
 from medsql.assets import checkpoint_folder
 from medsql.config import DecodeSettings
@@ -152,17 +151,7 @@ def measured_step(materials: Materials, rows: int) -> tuple[float, str]:
         step()
         torch.cuda.synchronize()
     kernels = {event.key: event.self_device_time_total for event in profiled.key_averages()}
-    return float(counter.get_total_flops()), _by_kind(kernels)
-
-
-def _by_kind(kernels: dict[str, float]) -> str:
-    times: defaultdict[str, float] = defaultdict(float)
-    for name, spent in kernels.items():
-        times[next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), "other")] += spent
-    shares = {kind: spent / sum(times.values()) for kind, spent in times.items()}
-    return ", ".join(
-        f"{kind} {share:.0%}" for kind, share in sorted(shares.items(), key=lambda pair: -pair[1])
-    )
+    return float(counter.get_total_flops()), shares(by_kind(kernels, KINDS, "other"))
 
 
 # --- scoring -----------------------------------------------------------------------------------------

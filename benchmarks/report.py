@@ -75,6 +75,14 @@ steps without it: the losses on 32 validation rows must agree to {tolerance:g} o
 set back for that: with accumulation, current transformers weight the batches of a step by their tokens,
 where the published run's version, and medsql, take their mean.
 
+**Profiles.** Steps of training as above, warm-up outside, and scoring as above, beside the time that their
+matrix products take alone: each is counted with its shapes and memory layout as it is computed, then as many
+of each shape are computed in a row, on random numbers, into memory that is there already. The products inside
+the fused attention are counted as two forward and five backward, each as if computed by itself. What lies
+above this floor is the most that better code around the products could save. The shares are of the wall-clock
+time of a further run under PyTorch's profiler, which slows many short operators most: each operator's own
+time, sorted by its name. What no operator takes is Python's, the loop's and autograd's.
+
 **LoRA beside all weights.** `lora=attention` beside `lora=none` in medsql's loop, everything else alike:
 the bundled base, the first synthetic training rows in batches of 8, `optim=adamw`, timed as above over
 {lora_steps} steps. The published experiment claims three times the speed.

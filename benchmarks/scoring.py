@@ -68,10 +68,13 @@ class Contest:
     one_by_one: list[str] = field(default_factory=list)
 
     def hold(self, where: str = "") -> Comparison:
-        how = "greedy" if self.decode.num_beams == 1 else f"{self.decode.num_beams} beams"
-        what = f"scoring{where and ' '}{where}, {how}"
-        figures = alternate(what, self._medsql, self._report, times=3)
+        what = f"scoring{where and ' '}{where}, {self.how}"
+        figures = alternate(what, self.medsql, self._report, times=3)
         return Comparison(what, "one at a time", "queries/s", figures, self._agreement())
+
+    @property
+    def how(self) -> str:
+        return "greedy" if self.decode.num_beams == 1 else f"{self.decode.num_beams} beams"
 
     @property
     def bound(self) -> int:
@@ -81,7 +84,7 @@ class Contest:
     def decoder(self) -> Decoder:
         return Decoder(self.tokenizer, self.decode, self.bound, self.data.spelling)
 
-    def _medsql(self) -> float:
+    def medsql(self) -> float:
         started = time.perf_counter()
         size, pad_id = self.decode.batch_size, self.tokenizer.pad_token_id
         loader = generation_loader(self.data.test, self.rows, size, pad_id)

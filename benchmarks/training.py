@@ -44,14 +44,14 @@ def measure() -> list[Comparison]:
 
 def _compare(prompt: str) -> Comparison:
     what = f"training, {prompt} prompt"
-    materials = _materials(prompt, STEPS[prompt], "data.validation_rows=1")  # one is always validated
-    remark = same_loss(lambda *overrides: _materials(prompt, CHECKED_STEPS, *overrides))
+    materials = prepared(prompt, STEPS[prompt], "data.validation_rows=1")  # one is always validated
+    remark = same_loss(lambda *overrides: prepared(prompt, CHECKED_STEPS, *overrides))
     say(f"{what}: {remark}")
     figures = alternate(what, lambda: timed(materials)[0], lambda: reported(materials)[0], PAIRS)
     return Comparison(what, "Seq2SeqTrainer", "examples/s", figures, remark)
 
 
-def _materials(prompt: str, steps: int, *overrides: str) -> Materials:
+def prepared(prompt: str, steps: int, *overrides: str) -> Materials:
     length = (f"optim.max_steps={steps}", f"validation.every_steps={steps}")
     return load("experiment=optimized", f"data.prompt={prompt}", *length, *overrides)
 
