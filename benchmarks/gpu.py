@@ -89,7 +89,9 @@ def _training(prompt: str, base: str) -> Comparison:
     what = f"training on a GPU, {prompt} prompt"
     materials = _materials(prompt, STEPS[prompt], base, "data.validation_rows=1")
     remark = training.same_loss(
-        lambda *overrides: _materials(prompt, training.CHECKED_STEPS, base, *overrides), tolerance=2e-3
+        lambda *overrides: _materials(prompt, training.CHECKED_STEPS, base, *overrides),
+        training.reported,
+        tolerance=2e-3,
     )
     say(f"{what}: {remark}")
     sides = (lambda: training.timed(materials, WARM_UP)[0], lambda: training.reported(materials, WARM_UP)[0])

@@ -73,7 +73,9 @@ attention's bias is made once a pass, keys and values are not copied for a cache
 dropout differently, so that they compute the same is checked in a further run of {checked_steps}
 steps without it: the losses on 32 validation rows must agree to {tolerance:g} of their size. One thing is
 set back for that: with accumulation, current transformers weight the batches of a step by their tokens,
-where the published run's version, and medsql, take their mean.
+where the published run's version, and medsql, take their mean. *Padded as published*: the published script
+masks pad tokens in its labels when it tokenises, so rows were padded there. Taken for that is what
+`padding=True` does under `Dataset.map(batched=True)`: as long as the longest of each thousand rows.
 
 **Profiles.** Steps of training as above, warm-up outside, and scoring as above, beside the time that their
 matrix products take alone: each is counted with its shapes and memory layout as it is computed, then as many
