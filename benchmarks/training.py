@@ -81,7 +81,7 @@ def same_loss(load: Callable[..., Materials], other: Side, tolerance: float = TO
     difference = abs(medsql - report) / report
     losses = f"loss {before:.4f} → {medsql:.5f} and {report:.5f}"
     agree = "agree" if difference <= tolerance else "DIFFER"
-    return f"after {CHECKED_STEPS} steps without dropout {agree}: {losses}"
+    return f"after {materials.settings.optim.max_steps} steps without dropout {agree}: {losses}"
 
 
 def _without_dropout(materials: Materials) -> Materials:
