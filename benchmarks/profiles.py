@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import Counter, defaultdict
@@ -23,6 +24,8 @@ from benchmarks import scoring, training
 from benchmarks.materials import Materials, train
 from benchmarks.timing import Comparison, alternate, say
 from medsql.config import DecodeSettings
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or each profile tells the terminal that it starts and ends
 
 TIMES = 3
 
