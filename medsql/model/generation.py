@@ -16,6 +16,7 @@ from medsql.data.pairs import Pair, Prediction
 from medsql.data.spelling import decoded
 from medsql.errors import UserError
 from medsql.model.decoder import Decoder
+from medsql.model.key_values import KeyValues
 from medsql.wording import counted
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def generate_sql(
             num_beams=decode.num_beams,
             num_return_sequences=returned,  # a row's beams lie side by side, the best first
             do_sample=False,
-            use_cache=True,
+            past_key_values=KeyValues(),
             logits_processor=None if constraint is None else [constraint.processor(decoder.max_new_tokens)],
             **beams,
         )
