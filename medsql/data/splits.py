@@ -207,7 +207,7 @@ def _distinct(pairs: Iterable[Pair]) -> np.ndarray:
 def _digests(pairs: Iterable[Pair]) -> np.ndarray:
     """BLAKE2b of each pair's question and query, shape (pairs, 2), 16 bytes each.
 
-    They stand for the texts wherever all of these have to be compared: no two texts in the world share one.
+    They stand for the texts where all of these are compared: two texts that share 128 bits will not turn up.
     """
     digests = bytearray()
     for pair in pairs:
