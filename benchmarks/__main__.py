@@ -12,7 +12,18 @@ from pathlib import Path
 from benchmarks.report import Place, print_table, write_page
 from benchmarks.timing import Comparison
 
-NAMES = ("startup", "scoring", "constrained", "training", "profiles", "lora", "muon", "sweep", "gpu")
+NAMES = (
+    "startup",
+    "scoring",
+    "constrained",
+    "training",
+    "lora",
+    "muon",
+    "sweep",
+    "growth",
+    "profiles",
+    "gpu",
+)
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 THREADS = 2
 """PyTorch's, on both sides: those of a small machine, so that figures from larger ones compare."""

@@ -18,6 +18,9 @@ from medsql.runs.table import show
 
 COLUMNS = ("measured", "beside", "ratio", "pairs", "medsql", "the other", "unit")
 
+KINDS = {"s": ("time", min), "MiB": ("memory", min)}
+"""What less is of, by its unit; of all others more is better."""
+
 PAGE = """# Benchmarks
 
 Written by `make bench`, which runs `python -m benchmarks`, on {date}.
@@ -33,9 +36,9 @@ runs, and in brackets the lowest and the highest pair. The figures of either sid
 runs, and in brackets the best. Runs alternate, A B A B …, both in one process or both as processes of
 their own, with the same number of PyTorch threads, on the CPU, in float32.
 
-All figures are wall-clock time, and whatever else the machine does is in them. A load average near the
-number of cores before the start, or a wide bracket, says that they are rough. Ratios suffer less than
-absolute figures; one whose bracket holds 1 says that no difference was seen.
+All figures but those of memory are wall-clock time, and whatever else the machine does is in them. A load
+average near the number of cores before the start, or a wide bracket, says that they are rough. Ratios
+suffer less than absolute figures; one whose bracket holds 1 says that no difference was seen.
 
 ## What is measured
 
@@ -100,6 +103,16 @@ what a sweep should pay for once. So is judging the mutants of gold queries, whi
 run, and makes a ratio below 1 possible. Each run trains {sweep_steps} steps on all synthetic training rows
 and generates for {sweep_rows} validation and {sweep_rows} test rows. All else takes no
 longer where runs take hours.
+
+**Growth.** medsql alone, each size beside the smallest, each in a process of its own and measured once:
+`python -m medsql.train data=jsonl` on the synthetic hospital's pairs, over and over with other numbers, with
+nothing cached and one row to validate. By rows: the file's, in a run of {growth_rows_steps} steps; the
+time is the whole command's, reading, splitting and tokenising included. By length: a training step, the mean
+of {growth_length_steps} in batches of 8, with all inputs cut to so many tokens and targets to 64 at most. By
+jobs: one command with so many seeds, {growth_jobs_steps} steps each. Memory is the highest that the process
+held, as Linux counts it (`VmHWM`), in MiB: pages of mapped files are in it, such as rows and token ids that
+were looked at, though the system takes them back where memory is wanted. Memory without mapped files is
+the highest seen of what is left without them (`RssAnon`, looked at 50 times a second).
 """
 
 
@@ -150,7 +163,7 @@ def print_table(comparisons: list[Comparison], place: Place) -> None:
 def write_page(path: Path, comparisons: list[Comparison], place: Place) -> None:
     """The documentation's page; until it is whole the old one stays."""
     # They import PyTorch, which is not wanted before start-up's turn.
-    from benchmarks import lora, scoring, sweep, training
+    from benchmarks import growth, lora, scoring, sweep, training
 
     lines = [COLUMNS, tuple("---" for _ in COLUMNS), *map(_row, comparisons)]
     page = PAGE.format(
@@ -168,20 +181,28 @@ def write_page(path: Path, comparisons: list[Comparison], place: Place) -> None:
         sweep_runs=sweep.RUNS,
         sweep_steps=sweep.STEPS,
         sweep_rows=sweep.ROWS,
+        growth_rows_steps=growth.STEPS["rows"],
+        growth_length_steps=growth.STEPS["length"],
+        growth_jobs_steps=growth.STEPS["jobs"],
     )
     write_text(path, page)
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:
-    kind, best = ("time", min) if comparison.unit == "s" else ("speed", max)
+    kind, best = KINDS.get(comparison.unit, ("speed", max))
     low, high = min(comparison.ratios), max(comparison.ratios)
     medsql, other = (
-        f"{middle:.3g} ({best(figures):.3g})"
+        f"{_figure(middle)} ({_figure(best(figures))})"
         for middle, figures in zip(comparison.medians, zip(*comparison.figures, strict=True), strict=True)
     )
     ratio = f"{comparison.ratio:.2f} × the {kind} ({low:.2f}–{high:.2f})"
     pairs = str(len(comparison.figures))
     return (comparison.what, comparison.other, ratio, pairs, medsql, other, comparison.unit)
+
+
+def _figure(value: float) -> str:
+    """Three digits of it, or all before the point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _remarks(comparisons: list[Comparison]) -> list[str]:

@@ -14,7 +14,7 @@ Measure = Callable[[], float]
 class Comparison:
     """One line of the table: what `medsql` and `other` came to in each of several alternating runs.
 
-    `unit` is `s`, of which less is better, or something a second, of which more is. `remark` is
+    `unit` is `s` or `MiB`, of which less is better, or something a second, of which more is. `remark` is
     what else was found, such as whether both came to the same result.
     """
 

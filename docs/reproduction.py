@@ -156,7 +156,7 @@ def unwritable(pairs: list[Pair]) -> str:
 
 def _real_pairs(folder: str) -> list[Pair]:
     splits = load_splits(DataSettings("mimicsql", "report", "question", path=folder))
-    return splits.train + splits.validation
+    return [*splits.train, *splits.validation]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -162,7 +162,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], short(run.folder))
 
 
-def _check_judged(settings: TrainSettings, pairs: list[Pair]) -> None:
+def _check_judged(settings: TrainSettings, pairs: Sequence[Pair]) -> None:
     """Raises `SettingsError` where a score is asked for that no gold query in `pairs` can judge."""
     from medsql.metrics.execution import verdict
 

@@ -6,7 +6,7 @@ All of it is made from training rows and lists alone. No held-out row changes a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ class Further:
     record: dict[str, Any]
 
 
-def further_rows(train: Sequence[Pair], held_out: Sequence[Pair], settings: DataSettings) -> Further:
+def further_rows(train: Sequence[Pair], held_out: Iterable[Pair], settings: DataSettings) -> Further:
     """What `settings` add to the rows of `train`: templates, versions of both, and the hospital's rows.
 
     Raises:
@@ -54,7 +54,7 @@ def further_rows(train: Sequence[Pair], held_out: Sequence[Pair], settings: Data
 
 
 def _templates(
-    train: Sequence[Pair], held_out: Sequence[Pair], settings: DataSettings
+    train: Iterable[Pair], held_out: Iterable[Pair], settings: DataSettings
 ) -> tuple[list[Pair], dict[str, Any]]:
     """The template pairs with a key of a training row, each once.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medsql.config import SPLITS, DataSettings
@@ -28,32 +28,37 @@ def lost_record(
     `unspelled` is as they are, `spelled` in `spelling`. Of targets, `counts` says how many came back as
     something else (`lost_unspelled` and `lost`, by split); a question counts where it holds such a character.
     """
-    sql = {name: [pair.sql for pair in getattr(splits, name)] for name in SPLITS}
-    questions = {name: [pair.question for pair in getattr(splits, name)] for name in SPLITS}
-    lost = _lost_in(tokenizer, questions)
+    pairs: dict[str, Sequence[Pair]] = {name: getattr(splits, name) for name in SPLITS}
+    lost = _lost_in(tokenizer, (pair.question for split in pairs.values() for pair in split))
     without_code = [each for each in lost if each not in spelling.codes]
     return {
         "targets": {
-            "characters": _lost_in(tokenizer, sql),
+            "characters": _lost_in(tokenizer, (pair.sql for split in pairs.values() for pair in split)),
             "unspelled": {name: counts[name]["lost_unspelled"] for name in SPLITS},
             "spelled": {name: counts[name]["lost"] for name in SPLITS},
         },
         "questions": {
             "characters": lost,
-            "unspelled": {name: _holding(lost, questions[name]) for name in SPLITS},
-            "spelled": {name: _holding(without_code, questions[name]) for name in SPLITS},
+            "unspelled": {name: _holding(lost, pairs[name]) for name in SPLITS},
+            "spelled": {name: _holding(without_code, pairs[name]) for name in SPLITS},
         },
     }
 
 
-def _lost_in(tokenizer: PreTrainedTokenizerBase, texts: dict[str, list[str]]) -> list[str]:
-    together = [text for split in texts.values() for text in split]
-    lost = lost_characters(tokenizer, set().union(*together))
-    return [each for each in lost if each != BLANKS or _holding([BLANKS], together)]
+def _lost_in(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> list[str]:
+    found: set[str] = set()
+    for text in texts:
+        found.update(text)
+        if BLANKS in text:
+            found.add(BLANKS)
+    return [each for each in lost_characters(tokenizer, found) if each in found]
 
 
-def _holding(characters: list[str], texts: list[str]) -> int:
-    return sum(any(each in text for each in characters) for text in texts)
+def _holding(characters: list[str], pairs: Iterable[Pair]) -> int:
+    """In how many questions any of the characters stands."""
+    if not characters:
+        return 0
+    return sum(any(each in pair.question for each in characters) for pair in pairs)
 
 
 def log_lost(record: Mapping[str, Any], settings: DataSettings, example: Pair | None) -> None:

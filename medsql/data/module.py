@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.compute as pc
 import torch
 from lightning.pytorch import LightningDataModule
@@ -160,7 +161,7 @@ class PairsModule(LightningDataModule):
     def val_dataloader(self) -> list[DataLoader]:
         """[0] all validation rows, for the loss; [1] the first `generate_rows`, for generation, if any."""
         rows = self.data.validation
-        batches = _batches(list(range(len(rows))), self.validation.batch_size)
+        batches = _batches(range(len(rows)), self.validation.batch_size)
         loss = _loader(rows, batches, partial(collate, pad_id=self.pad_id))
         wanted = self.validation.generate_rows
         first = len(rows) if wanted is None else min(wanted, len(rows))
@@ -179,26 +180,27 @@ def generation_loader(rows: datasets.Dataset, first: int, batch_size: int, pad_i
 
     Batches are those of `collate`; their `index` says which rows they hold.
     """
-    lengths = [len(ids) for ids in rows["input_ids"][:first]]
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    lengths = pc.list_value_length(rows.data["input_ids"]).to_numpy()[:first]
+    order = np.argsort(-lengths, kind="stable").tolist()
     return _loader(rows, _batches(order, batch_size), partial(collate, pad_id=pad_id))
 
 
-def _lengths(rows: datasets.Dataset) -> list[tuple[int, int]]:
+def _lengths(rows: datasets.Dataset) -> np.ndarray:
     """Each row's input, in steps of 32 tokens, and target: sorted by these, neither needs much padding."""
     inputs, targets = (pc.list_value_length(rows.data[name]).to_numpy() for name in ("input_ids", "labels"))
-    return list(zip((inputs // 32).tolist(), targets.tolist(), strict=True))
+    return np.stack([inputs // 32, targets], axis=1)
 
 
-def _batches(order: list[int], size: int) -> list[list[int]]:
+def _batches(order: Sequence[int], size: int) -> list[Sequence[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _loader(
-    rows: datasets.Dataset, batches: Steps | list[list[int]], collate_fn: Callable[..., Any]
+    rows: datasets.Dataset, batches: Steps | list[Sequence[int]], collate_fn: Callable[..., Any]
 ) -> DataLoader:
     # No worker processes: rows are memory-mapped, and collating costs less than handing over.
-    return DataLoader(_NumberedRows(rows), batch_sampler=batches, collate_fn=collate_fn)
+    sampler: Any = batches  # a range of numbers is as good as a list
+    return DataLoader(_NumberedRows(rows), batch_sampler=sampler, collate_fn=collate_fn)
 
 
 class _NumberedRows(Dataset[dict[str, Any]]):
@@ -213,7 +215,7 @@ class _NumberedRows(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {**self.rows[index], "index": index}
 
-    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """A batch in one read, which the DataLoader prefers where it exists."""
         columns = self.rows[indices]
         return [

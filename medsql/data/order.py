@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 import numpy as np
+from numpy.typing import ArrayLike
 from torch.utils.data import Sampler
 
 WINDOW = 100
@@ -58,7 +59,8 @@ class TrainingOrder(Sampler[list[int]]):
         batches: batches in the whole run, those before `start` included.
         seed: of the permutations.
         start: the first batch to yield.
-        lengths: what rows are sorted by, one a row; None leaves the stream as it is.
+        lengths: what rows are sorted by, shape (rows, 2), the second where the first is the same; None leaves
+            the stream as it is.
         first: the number of the first of `rows`.
         others: rows that follow them, of which an epoch shows `in_epoch` too, each in its turn.
     """
@@ -70,7 +72,7 @@ class TrainingOrder(Sampler[list[int]]):
         batches: int,
         seed: int,
         start: int = 0,
-        lengths: Sequence[tuple[int, int]] | None = None,
+        lengths: ArrayLike | None = None,
         first: int = 0,
         others: int = 0,
         in_epoch: int = 0,
@@ -82,7 +84,7 @@ class TrainingOrder(Sampler[list[int]]):
         self.batches = batches
         self.seed = seed
         self.start = start
-        self.lengths = lengths
+        self.lengths = None if lengths is None else np.asarray(lengths)
         self.first = first
         self.others = others
         self.in_epoch = in_epoch
@@ -100,19 +102,22 @@ class TrainingOrder(Sampler[list[int]]):
     def _window(self, first: int) -> list[list[int]]:
         """The batches from number `first` on, `WINDOW` of them or what the run has left."""
         count = min(WINDOW, self.batches - first)
-        rows = list(islice(self._stream(first * self.batch_size), count * self.batch_size))
+        rows = self._stream(first * self.batch_size, count * self.batch_size)
         if self.lengths is None:
-            return [rows[at : at + self.batch_size] for at in range(0, len(rows), self.batch_size)]
-        rows.sort(key=self.lengths.__getitem__)
-        batches = np.reshape(rows, (count, self.batch_size))
+            return rows.reshape(count, self.batch_size).tolist()
+        rows = rows[np.lexsort(self.lengths[rows].T[::-1])]
+        batches = rows.reshape(count, self.batch_size)
         return np.random.default_rng([self.seed, first, WINDOW]).permutation(batches).tolist()
 
-    def _stream(self, position: int) -> Iterator[int]:
-        """The endless stream from `position` on."""
+    def _stream(self, position: int, count: int) -> np.ndarray:
+        """`count` rows of the endless stream, from `position` on."""
         epoch, offset = divmod(position, self.rows + self.in_epoch)
-        while True:
-            yield from self._epoch(epoch)[offset:].tolist()
+        parts = []
+        while count > 0:
+            parts.append(self._epoch(epoch)[offset : offset + count])
+            count -= len(parts[-1])
             epoch, offset = epoch + 1, 0
+        return np.concatenate(parts)
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """The rows of an epoch; the others' turn goes on where that of the epoch before ended."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medsql.config import SPLITS, DataSettings, SettingsError
 from medsql.data.pairs import Pair, trimmed
+from medsql.data.stored import StoredPairs, in_memory, on_disk
 from medsql.wording import counted
 
 log = logging.getLogger(__name__)
@@ -33,11 +34,13 @@ Rows = Iterable[tuple[str, Any]]
 class Source:
     """A source's own splits, and per split how many rows were dropped for which reason.
 
-    Splits keep the source's names; `train`, `validation` and `test` are those with a meaning.
+    Splits keep the source's names; `train`, `validation` and `test` are those with a meaning. Pairs are in
+    files of `data.cache_dir`, or `in_memory`.
     """
 
-    splits: dict[str, list[Pair]]
+    splits: dict[str, StoredPairs]
     dropped: dict[str, dict[str, int]]
+    in_memory: bool = False
 
     def __str__(self) -> str:
         """What was found, in words for a message: `train (12 rows, 3 dropped: no_sql 3)`."""
@@ -55,9 +58,21 @@ def read_source(settings: DataSettings) -> Source:
     A row is dropped as `not_utf8`, `bad_json`, `not_an_object`, `wrong_type` (a question or SQL that is
     no text), `not_unicode` (half a surrogate pair), `no_question` or `no_sql` (missing or blank).
 
+    A folder `settings.cache_dir` that cannot be used costs a warning, a second reading and memory.
+
     Raises:
         SettingsError: a file, folder or hub data set is missing or cannot be read.
     """
+    folder = Path(settings.cache_dir).expanduser()
+    try:
+        return _read(settings, partial(on_disk, folder=folder))
+    except OSError as error:
+        why = error.strerror or error
+        log.warning("rows cannot be kept in %s (%s): read again, into memory", folder, why)
+        return replace(_read(settings, in_memory), in_memory=True)
+
+
+def _read(settings: DataSettings, store: Callable[[Iterable[Pair]], StoredPairs]) -> Source:
     readers: dict[str, tuple[Callable[[DataSettings], dict[str, Rows]], Callable[[Any], Pair]]] = {
         "synthetic": (_synthetic, _from_pair),
         "corpus": (_corpus, _from_pair),
@@ -68,9 +83,10 @@ def read_source(settings: DataSettings) -> Source:
     read, parse = readers[settings.source]
     source = Source({}, {})
     for name, rows in read(settings).items():
-        source.splits[name], reasons = _usable(name, rows, parse)
+        reasons: Counter[str] = Counter()
+        source.splits[name] = store(_usable(name, rows, parse, reasons))
         if reasons:
-            source.dropped[name] = reasons
+            source.dropped[name] = dict(reasons)
     return source
 
 
@@ -122,11 +138,11 @@ def read_templates(settings: DataSettings) -> Templates:
             templates.keys.setdefault(pair, set()).add(key)
     where = f"data.templates={settings.templates}"
     for name, rows in _folder(str(settings.templates), MIMICSQL_FILES, where).items():
-        keyed, reasons = _usable(f"templates, {name}", rows, _keyed)
-        for key, pair in keyed:
+        reasons: Counter[str] = Counter()
+        for key, pair in _usable(f"templates, {name}", rows, _keyed, reasons):
             templates.pairs.setdefault(key, []).append(pair)
         if reasons:
-            templates.dropped[name] = reasons
+            templates.dropped[name] = dict(reasons)
     return templates
 
 
@@ -134,23 +150,23 @@ class _Unusable(Exception):
     """A row that is no pair; its argument is the reason it is counted under."""
 
 
-def _usable(name: str, rows: Rows, parse: Callable[[Any], T]) -> tuple[list[T], dict[str, int]]:
-    pairs: list[T] = []
-    reasons: Counter[str] = Counter()
+def _usable(name: str, rows: Rows, parse: Callable[[Any], T], reasons: Counter[str]) -> Iterator[T]:
+    """What `parse` makes of each row; those that it cannot use are counted in `reasons`."""
+    kept = 0
     for where, row in rows:
         try:
-            pairs.append(parse(row))
+            yield parse(row)
+            kept += 1
         except _Unusable as unusable:
             reasons[str(unusable)] += 1
             if reasons.total() <= SHOWN:
                 log.warning("%s: row dropped, %s", where, unusable)
     if reasons:
         dropped = counted(reasons.total(), "row")
-        log.warning("%s: %s dropped (%s), %d kept", name, dropped, _count(reasons), len(pairs))
-    return pairs, dict(reasons)
+        log.warning("%s: %s dropped (%s), %d kept", name, dropped, _count(reasons), kept)
 
 
-def _count(reasons: dict[str, int]) -> str:
+def _count(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
@@ -223,9 +239,9 @@ def _synthetic(settings: DataSettings) -> dict[str, Rows]:
 
 
 def _corpus(settings: DataSettings) -> dict[str, Rows]:
-    from medsql.data.corpus import corpus_splits
+    from medsql.data.corpus import corpus_rows
 
-    splits = corpus_splits(settings.pairs, settings.seed)
+    splits = corpus_rows(settings.pairs, settings.seed)
     return {name: _numbered(f"corpus {name}", pairs) for name, pairs in splits.items()}
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # takes a second or more to import
@@ -23,6 +24,9 @@ if TYPE_CHECKING:  # takes a second or more to import
 
 BLANKS = "  "
 """Two blanks: the second one is what many vocabularies lose."""
+
+BLOCK = 1000
+"""Targets that are looked through at once."""
 
 ESCAPES = "@#$&|!?;:%~^`\\{}[]+-/'<>=*,(_.)\""
 """What codes may begin with: that comes first which SQL and its values hold seldom."""
@@ -81,18 +85,22 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, texts)))
 
 
-def needed_spelling(tokenizer: PreTrainedTokenizerBase, targets: Sequence[str]) -> Spelling:
+def needed_spelling(tokenizer: PreTrainedTokenizerBase, targets: Iterable[str]) -> Spelling:
     """The spelling of what the tokenizer loses, of all that stands in `targets` and of printable ASCII.
 
     ASCII always, so that two data sets in ASCII have the same spelling. Codes begin with the first of
     `ESCAPES` that they come back with, or else with the one that most come back with.
     """
-    ascii_and_found = {*string.digits, *string.ascii_letters, *string.punctuation}.union(*targets)
-    lost = lost_characters(tokenizer, ascii_and_found)
+    ascii_and_found = {*string.digits, *string.ascii_letters, *string.punctuation}
     # The text of a special token would become that token: its first character keeps it from that.
-    everything = "\0".join(targets)
-    specials = {token[0] for token in tokenizer.all_special_tokens if token in everything}
-    needed = sorted({*lost, *specials})
+    special_tokens = tokenizer.all_special_tokens
+    specials: set[str] = set()
+    rows = iter(targets)
+    while block := list(islice(rows, BLOCK)):
+        ascii_and_found.update(*block)
+        together = "\0".join(block)
+        specials.update(token[0] for token in special_tokens if token in together)
+    needed = sorted({*lost_characters(tokenizer, ascii_and_found), *specials})
     if not needed:
         return Spelling()
     spellings = [_spelling(needed, escape) for escape in ESCAPES if escape not in needed]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from hashlib import blake2b
+from itertools import chain, combinations
 from typing import Any
 
+import numpy as np
 from sklearn.model_selection import KFold, train_test_split
 
 from medsql.config import FOLDS, SPLITS, DataSettings, SettingsError
 from medsql.data.further import further_rows
 from medsql.data.pairs import Pair, pairs_digest
 from medsql.data.sources import Source, read_source
+from medsql.data.stored import StoredPairs, in_memory
 from medsql.wording import counted
 
 log = logging.getLogger(__name__)
@@ -30,15 +34,15 @@ class Splits:
     hospital's.
     """
 
-    train: list[Pair]
-    validation: list[Pair]
-    test: list[Pair]
+    train: Sequence[Pair]
+    validation: Sequence[Pair]
+    test: Sequence[Pair]
     record: dict[str, Any]
     further: int = 0
     hospital: int = 0
 
     @property
-    def own_training(self) -> list[Pair]:
+    def own_training(self) -> Sequence[Pair]:
         """The training rows that are the source's own: what was added to them may hold invented values."""
         return self.train[: len(self.train) - self.further]
 
@@ -56,16 +60,19 @@ def load_splits(settings: DataSettings) -> Splits:
         SettingsError: the source cannot be read, or leaves nothing to train on or to validate with.
     """
     source = read_source(settings)
-    duplicates = {name: len(pairs) - len(set(pairs)) for name, pairs in source.splits.items()}
+    report = settings.split == "report"
+    distinct = {name: _distinct(pairs) for name, pairs in source.splits.items()}
+    duplicates = {name: len(pairs) - len(distinct[name]) for name, pairs in source.splits.items()}
     for name in (name for name, count in duplicates.items() if count):
-        fate = "kept, as data.split=report has it" if settings.split == "report" else "dropped"
+        fate = "kept, as data.split=report has it" if report else "dropped"
         log.warning("%s: %d exact duplicates %s", name, duplicates[name], fate)
-    splits, how = (_report_splits if settings.split == "report" else _source_splits)(source, settings)
+    splits, how = _report_splits(source, settings) if report else _source_splits(source, distinct, settings)
     final, limits = _first_rows(splits, settings)
     own_training = final["train"]
-    held_out = [pair for name, pairs in splits.items() if name != "train" for pair in pairs]
+    held_out = chain.from_iterable(pairs for name, pairs in splits.items() if name != "train")
     further = further_rows(own_training, held_out, settings)
-    final["train"] = [*own_training, *further.rows]
+    final["train"] = own_training + in_memory(further.rows)
+    sha256 = {name: pairs_digest(pairs) for name, pairs in final.items()}
     record = {
         "source": settings.source,
         "path": settings.path,
@@ -78,20 +85,22 @@ def load_splits(settings: DataSettings) -> Splits:
         "further": further.record,
         "rows": {name: len(pairs) for name, pairs in final.items()},
         "overlaps": _overlaps(final),
-        "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
-        "own_training_sha256": pairs_digest(own_training),
+        "sha256": sha256,
+        "own_training_sha256": pairs_digest(own_training) if further.rows else sha256["train"],
     }
+    if source.in_memory:
+        record["in_memory"] = True
     log.info("data: %s", ", ".join(counted(len(pairs), f"{name} row") for name, pairs in final.items()))
     return Splits(**final, record=record, further=len(further.rows), hospital=further.hospital)
 
 
-def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
+def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, StoredPairs], dict[str, Any]]:
     """The report, section 2.3: a fifth of the pool tests, and a fifth of what is left validates."""
     if "train" not in source.splits and len(source.splits) > 1:
         cure = "data.split=report cuts a split called train, or the only one there is"
         raise _unfit(settings, source, "no telling which split to cut", cure)
     pool = "train" if "train" in source.splits else next(iter(source.splits), "train")
-    pairs = source.splits.get(pool, [])
+    pairs = source.splits.get(pool, in_memory([]))
     train_and_validation, test = (_cut if settings.fold is None else _fold)(pairs, settings, source)
     train, validation = _cut(train_and_validation, settings, source)
     unused = {name: len(rows) for name, rows in source.splits.items() if name != pool}
@@ -102,8 +111,10 @@ def _report_splits(source: Source, settings: DataSettings) -> tuple[dict[str, li
     return splits, {"pool": pool, "fold": settings.fold, "cut": list(SPLITS), "unused": unused}
 
 
-def _source_splits(source: Source, settings: DataSettings) -> tuple[dict[str, list[Pair]], dict[str, Any]]:
-    splits = {name: list(dict.fromkeys(pairs)) for name, pairs in source.splits.items()}
+def _source_splits(
+    source: Source, distinct: Mapping[str, np.ndarray], settings: DataSettings
+) -> tuple[dict[str, StoredPairs], dict[str, Any]]:
+    splits = {name: pairs.select(distinct[name]) for name, pairs in source.splits.items()}
     if not splits.get("train"):
         cure = "add training rows with a question and SQL"
         if "train" not in splits and len(splits) == 1:
@@ -124,23 +135,24 @@ def _source_splits(source: Source, settings: DataSettings) -> tuple[dict[str, li
     return {name: splits[name] for name in SPLITS}, {"pool": None, "cut": lacking, "unused": unused}
 
 
-def _cut(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[list[Pair], list[Pair]]:
+def _cut(pairs: StoredPairs, settings: DataSettings, source: Source) -> tuple[StoredPairs, StoredPairs]:
     if len(pairs) < 2:
         what = f"too little to cut a split from, {counted(len(pairs), 'row')}"
         raise _unfit(settings, source, what, "add rows with a question and SQL")
-    return tuple(train_test_split(pairs, test_size=SHARE, random_state=SEED))
+    rest, cut = train_test_split(np.arange(len(pairs)), test_size=SHARE, random_state=SEED)
+    return pairs.select(rest), pairs.select(cut)
 
 
-def _fold(pairs: list[Pair], settings: DataSettings, source: Source) -> tuple[list[Pair], list[Pair]]:
+def _fold(pairs: StoredPairs, settings: DataSettings, source: Source) -> tuple[StoredPairs, StoredPairs]:
     """All rows but those of fold `settings.fold`, and those; over the folds each row is tested once."""
     if len(pairs) < FOLDS:
         raise _unfit(
             settings, source, f"too little for {FOLDS} folds, {counted(len(pairs), 'row')}", "add rows"
         )
     assert settings.fold is not None
-    folds = KFold(FOLDS, shuffle=True, random_state=SEED).split(pairs)
+    folds = KFold(FOLDS, shuffle=True, random_state=SEED).split(np.arange(len(pairs)))
     rest, tested = list(folds)[settings.fold]
-    return [pairs[row] for row in rest], [pairs[row] for row in tested]
+    return pairs.select(rest), pairs.select(tested)
 
 
 def _unfit(settings: DataSettings, source: Source, what: str, cure: str) -> SettingsError:
@@ -156,11 +168,11 @@ def _say_unused(unused: dict[str, int]) -> None:
 
 
 def _first_rows(
-    splits: dict[str, list[Pair]], settings: DataSettings
-) -> tuple[dict[str, list[Pair]], dict[str, dict[str, int]]]:
+    splits: dict[str, StoredPairs], settings: DataSettings
+) -> tuple[dict[str, StoredPairs], dict[str, dict[str, int]]]:
     """Keeps the first `data.*_rows` of each split; also returns what was asked and there, where that cut."""
     limits: dict[str, dict[str, int]] = {}
-    final: dict[str, list[Pair]] = {}
+    final: dict[str, StoredPairs] = {}
     for name, pairs in splits.items():
         limit: int | None = getattr(settings, f"{name}_rows")
         final[name] = pairs[:limit]
@@ -170,14 +182,35 @@ def _first_rows(
     return final, limits
 
 
-def _overlaps(splits: dict[str, list[Pair]]) -> dict[str, dict[str, int]]:
+def _overlaps(splits: dict[str, StoredPairs]) -> dict[str, dict[str, int]]:
     """For each two splits, how many distinct questions, and how many distinct queries, stand in both."""
+    distinct = {name: [np.unique(texts) for texts in _digests(pairs).T] for name, pairs in splits.items()}
     overlaps: dict[str, dict[str, int]] = {}
     for one, other in combinations(splits, 2):
-        questions = {pair.question for pair in splits[one]} & {pair.question for pair in splits[other]}
-        queries = {pair.sql for pair in splits[one]} & {pair.sql for pair in splits[other]}
-        overlaps[f"{one}/{other}"] = {"questions": len(questions), "sql": len(queries)}
+        questions, queries = (
+            len(np.intersect1d(*both, assume_unique=True))
+            for both in zip(distinct[one], distinct[other], strict=True)
+        )
+        overlaps[f"{one}/{other}"] = {"questions": questions, "sql": queries}
         if questions or queries:
-            both = counted(len(questions), "question"), counted(len(queries), "query", "queries")
+            both = counted(questions, "question"), counted(queries, "query", "queries")
             log.warning("%s/%s: %s and %s in both", one, other, *both)
     return overlaps
+
+
+def _distinct(pairs: Iterable[Pair]) -> np.ndarray:
+    """The places of the pairs that no pair before them equals, in order."""
+    _, first = np.unique(_digests(pairs).view("V32"), return_index=True)
+    return np.sort(first)
+
+
+def _digests(pairs: Iterable[Pair]) -> np.ndarray:
+    """BLAKE2b of each pair's question and query, shape (pairs, 2), 16 bytes each.
+
+    They stand for the texts where all of these are compared: two texts that share 128 bits will not turn up.
+    """
+    digests = bytearray()
+    for pair in pairs:
+        for text in (pair.question, pair.sql):
+            digests += blake2b(text.encode(), digest_size=16).digest()
+    return np.frombuffer(digests, "V16").reshape(-1, 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,7 +74,7 @@ def tokenize_splits(
     if not settings.lossless:
         spelling = Spelling()
     elif spelling is None:
-        spelling = needed_spelling(tokenizer, [pair.sql for pair in splits.train])
+        spelling = needed_spelling(tokenizer, (pair.sql for pair in splits.train))
     template = prompt_template(settings.prompt)
     task = _Task(tokenizer, template, spelling, settings.max_input_tokens, settings.max_target_tokens)
     cache = Path(settings.cache_dir).expanduser() / "tokenized"
@@ -82,7 +83,7 @@ def tokenize_splits(
     counts: dict[str, dict[str, int]] = {}
     states: dict[str, dict[str, str]] = {}
     for name in SPLITS:
-        pairs: list[Pair] = getattr(splits, name)
+        pairs: Sequence[Pair] = getattr(splits, name)
         key = hashlib.sha256(f"{recipe} {pairs_digest(pairs)}".encode()).hexdigest()[:32]
         datasets[name], counts[name], state = _cached(cache / key, pairs, task)
         states[name] = {"state": state, "key": key}
@@ -129,18 +130,19 @@ class _Task:
         parts += [self.template, sorted(self.spelling.codes.items()), self.max_input, self.max_target]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def build(self, pairs: list[Pair]) -> tuple[pa.Table, dict[str, int]]:
-        """The table of `pairs`, and how many of its inputs and targets were truncated, of its targets lost.
+    def build(self, pairs: Sequence[Pair], write: Callable[[pa.RecordBatch], object]) -> dict[str, int]:
+        """Has the ids of `pairs` written, `CHUNK` rows at a time.
+
+        Returns how many inputs and targets were truncated, and how many targets are lost.
 
         Whole prompts go through the tokenizer, their constant head included: a tokenizer may merge
         across any border, so ids of a head and a tail need not be the ids of both together.
         """
         import pyarrow as pa
 
-        schema = pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
+        schema = _schema()
         counts = dict.fromkeys(("truncated_inputs", "truncated_targets", "longest_target"), 0)
         counts |= {"lost_unspelled": 0, "lost": 0, "first_lost": -1}  # a row's number, -1: none
-        batches = []
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
             prompts = [render(self.template, self.spelling.spell(pair.question)) for pair in chunk]
@@ -158,16 +160,22 @@ class _Task:
             counts["lost_unspelled"] += len(lost_unspelled)
             long_inputs = _truncate(self.tokenizer, "text", prompts, inputs, self.max_input)
             long_targets = _truncate(self.tokenizer, "text_target", spelled, labels, self.max_target)
-            batches.append(pa.record_batch([inputs, labels], schema=schema))
+            write(pa.record_batch([inputs, labels], schema=schema))
             counts["truncated_inputs"] += long_inputs
             counts["truncated_targets"] += long_targets
             counts["longest_target"] = max(counts["longest_target"], *(len(ids) for ids in labels))
-        return pa.Table.from_batches(batches, schema), counts
+        return counts
 
     def _lost(self, ids: list[list[int]], targets: list[str], spelling: Spelling) -> list[int]:
         """The places of the targets that come back from their `ids` as something else."""
         texts = decoded(self.tokenizer, ids)
         return [i for i, sql in enumerate(targets) if spelling.unspell(texts[i]) != sql]
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema({"input_ids": pa.list_(pa.int32()), "labels": pa.list_(pa.int32())})
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str]) -> list[list[int]]:
@@ -211,8 +219,9 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _cached(entry: Path, pairs: list[Pair], task: _Task) -> tuple[Dataset, dict[str, int], str]:
+def _cached(entry: Path, pairs: Sequence[Pair], task: _Task) -> tuple[Dataset, dict[str, int], str]:
     """The data set of `entry`, its counts, and "hit", "miss" (now cached) or "unusable" (in memory)."""
+    import pyarrow as pa
     from datasets import Dataset
     from filelock import FileLock
 
@@ -225,15 +234,15 @@ def _cached(entry: Path, pairs: list[Pair], task: _Task) -> tuple[Dataset, dict[
         with FileLock(_file(entry, "lock")):
             if found := _read(entry, len(pairs)):
                 return *found, "hit"
-            table, counts = task.build(pairs)
-            _write(entry, table, counts)
+            _write(entry, pairs, task)
             if found := _read(entry, len(pairs)):
                 return *found, "miss"
             raise OSError("what was written does not read back")
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         log.warning("the cache in %s cannot be used (%s): tokenised in memory instead", entry.parent, error)
-        table, counts = task.build(pairs)
-        return Dataset(table), counts, "unusable"
+        batches: list[pa.RecordBatch] = []
+        counts = task.build(pairs, batches.append)
+        return Dataset(pa.Table.from_batches(batches, _schema())), counts, "unusable"
 
 
 def _file(entry: Path, kind: str) -> Path:
@@ -259,7 +268,7 @@ def _read(entry: Path, rows: int) -> tuple[Dataset, dict[str, int]] | None:
         return None
 
 
-def _write(entry: Path, table: pa.Table, counts: dict[str, int]) -> None:
+def _write(entry: Path, pairs: Sequence[Pair], task: _Task) -> None:
     """Writes both files aside and moves them into place, the note last: without it there is no entry.
 
     The table's name aside is fixed, for only the holder of the lock writes: what a killed process left
@@ -269,8 +278,8 @@ def _write(entry: Path, table: pa.Table, counts: dict[str, int]) -> None:
 
     aside = _file(entry, "tmp")
     try:
-        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
+        with pa.OSFile(str(aside), "wb") as sink, pa.ipc.new_stream(sink, _schema()) as writer:
+            counts = task.build(pairs, writer.write_batch)
         checksum = _checksum(aside, counts)
         aside.replace(_file(entry, "arrow"))
         write_json(_file(entry, "json"), {"sha256": checksum, "counts": counts})

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from medsql.data.corpus import HELD_OUT_DOMAINS, corpus_splits
+from medsql.data.corpus import HELD_OUT_DOMAINS, corpus_rows, corpus_splits
 from medsql.data.corpus.corruption import SENTINELS, corrupt
 from medsql.data.corpus.databases import KEYWORDS, Domain, make_database, read_domains
 from medsql.data.corpus.examples import make_query, say, write_sql
@@ -37,6 +37,11 @@ def test_a_seed_is_a_corpus_and_a_longer_one_begins_with_the_shorter():
     assert corpus_splits(50, seed=1) == corpus_splits(50, seed=1)
     assert corpus_splits(50, seed=1)["train"] == corpus_splits(80, seed=1)["train"][:50]
     assert corpus_splits(50, seed=1)["train"] != corpus_splits(50, seed=2)["train"]
+
+
+def test_a_corpus_is_made_row_by_row_as_it_is_asked_for():
+    rows = corpus_rows(10**12, seed=1)["train"]
+    assert [next(rows), next(rows)] == corpus_splits(2, seed=1)["train"]
 
 
 def test_what_is_validated_on_is_of_domains_that_training_never_sees(pairs):

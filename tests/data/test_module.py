@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import chain
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -22,7 +23,9 @@ PAD = 0
 def split(lengths):
     """Rows with inputs of these lengths; the row's number is its first token and its only label."""
     ids = [[row] + [9] * (length - 1) for row, length in enumerate(lengths)]
-    return Dataset.from_dict({"input_ids": ids, "labels": [[row] for row in range(len(lengths))]})
+    columns = {"input_ids": ids, "labels": [[row] for row in range(len(lengths))]}
+    kind = pa.list_(pa.int32())  # of no row, too
+    return Dataset(pa.table({name: pa.array(values, kind) for name, values in columns.items()}))
 
 
 ADAMW = OptimSettings(

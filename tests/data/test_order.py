@@ -51,6 +51,12 @@ def test_the_order_is_the_same_on_every_machine():
     assert list(order) == [[4, 2, 3, 1, 0], [4, 0, 1, 2, 3]]
 
 
+def test_and_so_is_that_by_length():
+    lengths = [(1, 1), (0, 3), (1, 0), (0, 2), (0, 3), (1, 1)]
+    order = TrainingOrder(rows=6, batch_size=2, batches=3, seed=42, lengths=lengths)
+    assert list(order) == [[1, 2], [5, 0], [3, 4]]
+
+
 def lengths_of(rows):
     return [((row * 7) % 11, (row * 5) % 13) for row in range(rows)]
 

@@ -142,7 +142,7 @@ def test_a_vocabulary_that_loses_nothing_needs_no_spelling() -> None:
 @pytest.mark.skipif(not REAL.exists(), reason=f"no real questions in {REAL}")
 def test_every_real_target_comes_back_from_t5(t5: T5Tokenizer) -> None:
     splits = load_splits(DataSettings("mimicsql", "report", "question", str(REAL)))
-    targets = [pair.sql for pair in splits.train + splits.validation]
+    targets = [pair.sql for pair in (*splits.train, *splits.validation)]
     plain = there_and_back(t5, Spelling(), targets)
     assert sum(map(str.__ne__, plain, targets)) > len(targets) / 5, "a quarter cannot be written as it is"
     assert there_and_back(t5, needed_spelling(t5, targets), targets) == targets
