@@ -120,7 +120,7 @@ def _cost(rows: int, steps: int, *overrides: str, repeated: int = 1) -> Cost:
         with Path(folder, "log").open("w+") as output:
             started = time.perf_counter()
             process = subprocess.Popen(command, cwd=root, stdout=output, stderr=subprocess.STDOUT, text=True)
-            resident, own = _highest(process)
+            resident, own = highest_memory(process)
             seconds = time.perf_counter() - started
             if process.returncode:
                 output.seek(0)
@@ -141,7 +141,7 @@ def _lines(repeated: int) -> Iterator[str]:
             yield json.dumps({"question": question, "sql": pair.sql}) + "\n"
 
 
-def _highest(process: subprocess.Popen[str]) -> tuple[float, float]:
+def highest_memory(process: subprocess.Popen[str]) -> tuple[float, float]:
     """The most memory that a process held until its end, resident and anonymous, in MiB.
 
     Linux keeps the highest resident size itself, but not for anonymous memory, so the process is looked at

@@ -79,6 +79,7 @@ set back for that: with accumulation, current transformers weight the batches of
 where the published run's version, and medsql, take their mean. *Padded as published*: the published script
 masks pad tokens in its labels when it tokenises, so rows were padded there. Taken for that is what
 `padding=True` does under `Dataset.map(batched=True)`: as long as the longest of each thousand rows.
+*Memory* is the most that a process of its own held which trained as much with one of the two.
 
 **Profiles.** Steps of training as above, warm-up outside, and scoring as above, beside the time that their
 matrix products take alone: each is counted with its shapes and memory layout as it is computed, then as many

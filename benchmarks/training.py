@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -24,6 +27,7 @@ from transformers import (
 )
 from transformers.trainer_callback import PrinterCallback
 
+from benchmarks.growth import highest_memory
 from benchmarks.materials import Materials, load, train
 from benchmarks.timing import Comparison, alternate, say
 from medsql.data.module import IGNORED, collate
@@ -48,6 +52,7 @@ def measure() -> list[Comparison]:
         _compare("report", "report", reported),
         _compare("report", "report", published),
         _compare("question", "report", published),
+        *map(_memory, STEPS),
     ]
 
 
@@ -66,6 +71,24 @@ def _compare(prompt: str, other_prompt: str, other: Side) -> Comparison:
         name += f", {other_prompt} prompt"
     figures = alternate(what, lambda: timed(materials)[0], lambda: other(others)[0], PAIRS)
     return Comparison(what, name, "examples/s", figures, remark)
+
+
+def _memory(prompt: str) -> Comparison:
+    what = f"memory of training, {prompt} prompt"
+    figures = alternate(what, lambda: _highest(timed, prompt), lambda: _highest(reported, prompt), times=2)
+    return Comparison(what, "Seq2SeqTrainer", "MiB", figures)
+
+
+def _highest(side: Side, prompt: str) -> float:
+    """The most memory that a process held which trained with one side alone, in MiB."""
+    command = [sys.executable, "-m", "benchmarks.training", side.__name__, prompt]
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL, text=True
+    )
+    resident, _ = highest_memory(process)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return resident
 
 
 def prepared(prompt: str, steps: int, *overrides: str) -> Materials:
@@ -210,3 +233,9 @@ def _report_arguments(materials: Materials, folder: str) -> Seq2SeqTrainingArgum
         disable_tqdm=True,
         report_to="none",
     )
+
+
+if __name__ == "__main__":  # one side alone: `SIDE PROMPT`
+    logging.getLogger("medsql").setLevel(logging.ERROR)
+    name, prompt = sys.argv[1:]
+    {"timed": timed, "reported": reported}[name](prepared(prompt, STEPS[prompt], "data.validation_rows=1"))
