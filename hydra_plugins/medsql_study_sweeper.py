@@ -385,10 +385,12 @@ def _print(study: "SharedStudy", folder: Path) -> None:
 def _write_best(study: "SharedStudy", folder: Path) -> None:
     """Log the best trials, and write them where Optuna's own sweeper does."""
     best = study.best_trials()
-    for trial in best:
+    alone = len(best) == 1 or study.objectives > 1
+    for trial in best if alone else best[:1]:
         values = ", ".join(f"{value:g}" for value in trial.values)
         params = " ".join(f"{key}={value}" for key, value in trial.params.items())
-        log.info("the best is trial %d with objective %s: %s", trial.number, values, params)
+        place = "the best is" if alone else f"one of {len(best)} that are best is"
+        log.info("%s trial %d with objective %s: %s", place, trial.number, values, params)
     found: dict[str, Any] = {"name": "optuna"}
     if study.objectives > 1:
         found["solutions"] = [{"params": trial.params, "values": list(trial.values)} for trial in best]
