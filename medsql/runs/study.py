@@ -328,7 +328,7 @@ class SharedStudy:
         """The best trial and those that are as good, by number; with several objectives those that no other
         one is better than in all."""
         study = self.address.load()
-        done = study.get_trials(states=[TrialState.COMPLETE])
+        done = study.get_trials(states=(TrialState.COMPLETE,))
         if not done:
             return []
         if len(study.directions) > 1:
