@@ -30,6 +30,7 @@ from medsql.config import SettingsError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RECORD, RunBusy, RunConflict, RunPruned, is_locked
+from medsql.runs.labels import short
 from medsql.runs.recorded import BEHIND_LOSSES
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
@@ -407,5 +408,5 @@ def _raise_failures(study: "SharedStudy", folder: Path) -> None:
         why = failed[0].user_attrs.get("error", "")
         raise SweepFailed(
             f"{len(failed)} of {counted(len(study.trials), 'trial')} failed: {names} ({why}); "
-            f"each has its log in {folder}"
+            f"each has its log in {short(folder)}"
         )

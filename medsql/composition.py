@@ -47,6 +47,7 @@ from medsql.errors import UserError
 from medsql.runs.collect import Asking, newest, of_run
 from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity, is_of
 from medsql.runs.folder import RECORD, RunConflict, busy, check_folder, is_locked
+from medsql.runs.labels import short
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -244,9 +245,9 @@ def check_sweep_folder(folder: Path, *, searches: bool) -> None:
     trials = {name for name in runs if TRIAL.fullmatch(name)}
     baselines = {name for name in runs if name.startswith("score-")}
     if searches and runs - trials - baselines:
-        raise RunConflict(f"{folder} holds a grid's jobs: give the search another name=")
+        raise RunConflict(f"{short(folder)} holds a grid's jobs: give the search another name=")
     if not searches and (trials or (folder / STUDY).exists()):
-        raise RunConflict(f"{folder} holds a search: give the grid another name=")
+        raise RunConflict(f"{short(folder)} holds a search: give the grid another name=")
 
 
 def trial_folder(number: int) -> str:
