@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.util import find_spec
@@ -168,3 +169,9 @@ def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert targets and re.findall(r"^  make (\S+) ", listed, re.MULTILINE) == targets[1].split()
+
+
+def test_a_missing_file_of_tests_is_named_however_many_workers_there_are() -> None:
+    command = [sys.executable, "-m", "pytest", "-n", "2", "tests/missing.py"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and result.stderr == "ERROR: tests/missing.py: no such file or folder\n\n"
