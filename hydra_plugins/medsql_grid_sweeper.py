@@ -19,6 +19,7 @@ from medsql.errors import UserError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RunBusy, check_folder
+from medsql.runs.labels import short
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
 from medsql.wording import counted
@@ -132,7 +133,7 @@ def _raise_failures(jobs: list[Job], returns: list[JobReturn], folder: Path) -> 
         reason = " ".join(str(outcomes[failed[0]]).split())
         raise SweepFailed(
             f"{len(failed)} of {counted(len(jobs), 'job')} failed: {', '.join(failed)} ({reason}); "
-            f"each has its log in {folder}"
+            f"each has its log in {short(folder)}"
         )
     if busy:
         raise SweepBusy(f"running elsewhere: {len(busy)} of {counted(len(jobs), 'job')}: {', '.join(busy)}")

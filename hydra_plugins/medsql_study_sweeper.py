@@ -30,6 +30,7 @@ from medsql.config import SettingsError
 from medsql.files import write_text
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import RECORD, RunBusy, RunConflict, RunPruned, is_locked
+from medsql.runs.labels import short
 from medsql.runs.recorded import BEHIND_LOSSES
 from medsql.runs.table import print_folders
 from medsql.sweep_end import end_sweep
@@ -385,10 +386,12 @@ def _print(study: "SharedStudy", folder: Path) -> None:
 def _write_best(study: "SharedStudy", folder: Path) -> None:
     """Log the best trials, and write them where Optuna's own sweeper does."""
     best = study.best_trials()
-    for trial in best:
+    alone = len(best) == 1 or study.objectives > 1
+    for trial in best if alone else best[:1]:
         values = ", ".join(f"{value:g}" for value in trial.values)
         params = " ".join(f"{key}={value}" for key, value in trial.params.items())
-        log.info("the best is trial %d with objective %s: %s", trial.number, values, params)
+        place = "the best is" if alone else f"one of {len(best)} that are best is"
+        log.info("%s trial %d with objective %s: %s", place, trial.number, values, params)
     found: dict[str, Any] = {"name": "optuna"}
     if study.objectives > 1:
         found["solutions"] = [{"params": trial.params, "values": list(trial.values)} for trial in best]
@@ -405,5 +408,5 @@ def _raise_failures(study: "SharedStudy", folder: Path) -> None:
         why = failed[0].user_attrs.get("error", "")
         raise SweepFailed(
             f"{len(failed)} of {counted(len(study.trials), 'trial')} failed: {names} ({why}); "
-            f"each has its log in {folder}"
+            f"each has its log in {short(folder)}"
         )

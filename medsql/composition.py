@@ -6,11 +6,13 @@ The only module that knows both OmegaConf and the dataclasses of `medsql.config`
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
@@ -24,8 +26,8 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 from rapidfuzz import fuzz, process
 
 from medsql.assets import BUNDLED, checkpoint_folder
@@ -45,6 +47,7 @@ from medsql.errors import UserError
 from medsql.runs.collect import Asking, newest, of_run
 from medsql.runs.fingerprint import NOT_IDENTITY, fingerprint, identity, is_of
 from medsql.runs.folder import RECORD, RunConflict, busy, check_folder, is_locked
+from medsql.runs.labels import short
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -62,6 +65,16 @@ STUDY = "study.db"
 """In the folder of a search that has no `hydra.sweeper.storage`."""
 
 TRIAL = re.compile(r"trial-\d{4,}")
+
+WANTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    list: "a list, as [a,b]",
+    NoneType: "null",
+}
+"""What a value of a type is called to people."""
 
 
 def checked_settings(config: DictConfig, hydra: HydraConf) -> Any:
@@ -89,7 +102,7 @@ def composed(door: str, *overrides: str) -> Any:
         return checked_settings(config, config.hydra)
     except Exception as error:
         mistake = user_error(error, SETTINGS[door])
-        if mistake is None:
+        if mistake is None or mistake is error:  # which would be its own cause
             raise
         raise mistake from error
     finally:
@@ -232,9 +245,9 @@ def check_sweep_folder(folder: Path, *, searches: bool) -> None:
     trials = {name for name in runs if TRIAL.fullmatch(name)}
     baselines = {name for name in runs if name.startswith("score-")}
     if searches and runs - trials - baselines:
-        raise RunConflict(f"{folder} holds a grid's jobs: give the search another name=")
+        raise RunConflict(f"{short(folder)} holds a grid's jobs: give the search another name=")
     if not searches and (trials or (folder / STUDY).exists()):
-        raise RunConflict(f"{folder} holds a search: give the grid another name=")
+        raise RunConflict(f"{short(folder)} holds a search: give the grid another name=")
 
 
 def trial_folder(number: int) -> str:
@@ -368,12 +381,28 @@ def explain(error: Exception, kind: type) -> str:
     if ambiguous:
         return f"{ambiguous[1]} is a sweep: add -m, or write a list as key=[a,b]"
     merging = re.match(r"Error merging override ([^=]+)=", str(error))
+    if merging and isinstance(error.__cause__, ValidationError):
+        return _explain_wrong_type(merging[1], error.__cause__)
     if merging and error.__cause__:
         return f"{merging[1]}: {str(error.__cause__).splitlines()[0]}"
+    if isinstance(error, ValidationError) and is_dataclass(error.object_type):
+        return _explain_wrong_type(key, error)
     message = str(error) or str(error.__cause__)
     # Hydra and OmegaConf append a block of context, and links, below their first lines.
     first = " ".join(message.split("\n    full_key")[0].split("\nSee https")[0].split())
     return f"{key}: {first}" if key else first
+
+
+def _explain_wrong_type(key: str, error: ValidationError) -> str:
+    hint = get_type_hints(error.object_type).get(str(error.key))
+    parts = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
+    wanted = [WANTED.get(get_origin(part) or part, "a group of settings") for part in parts]
+    value = error.value
+    if isinstance(value, Node):
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value._value()
+    # As it is typed: without quotes, and null and true in YAML's words.
+    given = value if isinstance(value, str) else json.dumps(value, default=str).replace('"', "")
+    return f"{key}={given}: must be {' or '.join(wanted)}"
 
 
 def _explain_missing_option(error: MissingConfigException) -> str:

@@ -550,8 +550,8 @@ class AskSettings:
 
     `run`, `adapter` and `model` are those of `EvaluateSettings`, but that `run` is the default and gives way
     to the others. Of `data` only the prompt, the lengths and the hospital count. Queries are run on
-    `database`, a SQLite file in MIMICSQL's five tables or `hospital`, the bundled invented one, for at most
-    `seconds` each, and `rows` of what they find are shown (null: all).
+    `database`, a SQLite file in MIMICSQL's five tables, or those of `decode.schema`, or `hospital`, the
+    bundled invented one, for at most `seconds` each, and `rows` of what they find are shown (null: all).
     """
 
     model: ModelSettings

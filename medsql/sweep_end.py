@@ -37,7 +37,8 @@ def end_sweep(folder: Path) -> None:
 
             log_report(settings, folder.name, folder / REPORT)
     except Exception as error:
-        log.warning("%s: the sweep's report is not complete: %s", folder, " ".join(str(error).split()))
+        said = " ".join(str(error).split())
+        log.warning("%s: the sweep's report is not complete: %s", short(folder), said)
         log.debug("the sweep's report failed", exc_info=True)
 
 

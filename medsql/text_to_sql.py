@@ -6,8 +6,8 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -28,9 +28,13 @@ from medsql.model.hardware import autocast, prepare_device
 from medsql.model.lora import load_adapter, merge_adapter
 from medsql.runs.collect import codes_of, longest_target_of
 from medsql.sql.database import Limits, Result, Sandbox, Value
+from medsql.sql.schema_file import schema_of
 from medsql.wording import counted
 
 log = logging.getLogger(__name__)
+
+Tables = Mapping[str, Mapping[str, str]]
+"""The columns of each table with their types."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Answer:
 
     @property
     def valid(self) -> bool:
-        """Whether the query parses and runs on MIMICSQL's tables."""
+        """Whether the query parses and runs on the schema: MIMICSQL's tables, or those of `decode.schema`."""
         return self.on_schema.ok
 
     def row(self, shown: int | None = None) -> dict[str, Any]:
@@ -105,7 +109,8 @@ class TextToSql:
 
     def __init__(self, settings: AskSettings) -> None:
         self.settings = settings
-        self._open_database = _database(settings)
+        self.tables: Tables = schema_of(settings.decode.schema).tables
+        self._open_database = _database(settings, self.tables)
         self._template = prompt_template(settings.data.prompt)
         self._device = prepare_device(settings.trainer)
         backbone = load_backbone(settings.model)
@@ -149,6 +154,7 @@ class TextToSql:
         """The same model, which is not loaded again, decoded otherwise. Raises what `load_decoder` does."""
         other = copy.copy(self)
         other.settings = replace(self.settings, decode=decode)
+        other.tables = schema_of(decode.schema).tables
         other.decoder = self._decoder(decode)
         return other
 
@@ -166,8 +172,7 @@ class TextToSql:
 
         They are taken as they stand. Raises `UserError` where the GPU's memory does not suffice.
         """
-        open_database = self._open_database or nullcontext
-        with closing(Sandbox.empty()) as schema, open_database() as database:
+        with closing(Sandbox.empty(self.tables)) as schema, self._opened() as database:
             remaining = iter(questions)
             while batch := list(islice(remaining, self.settings.decode.batch_size)):
                 started = time.perf_counter()
@@ -177,6 +182,9 @@ class TextToSql:
                     on_schema = schema.run(prediction.sql)
                     result = None if database is None else database.run(prediction.sql)
                     yield Answer(question, prediction, too_long, milliseconds, on_schema, result)
+
+    def _opened(self) -> AbstractContextManager[Sandbox | None]:
+        return nullcontext() if self._open_database is None else closing(self._open_database(self.tables))
 
     def _generate(self, questions: list[str]) -> tuple[list[Prediction], list[bool]]:
         """Predictions, and which of the prompts were too long and lost their end."""
@@ -204,16 +212,17 @@ def _spelling(settings: AskSettings, tokenizer: PreTrainedTokenizerBase) -> Spel
     return needed_spelling(tokenizer, []) if settings.run is None else Spelling(codes_of(settings.run))
 
 
-def _database(settings: AskSettings) -> Callable[[], closing[Sandbox]] | None:
-    """How to open the database; anew each time, for SQLite's connections belong to a thread."""
+def _database(settings: AskSettings, tables: Tables) -> Callable[[Tables], Sandbox] | None:
+    """How to open the database for queries over some tables; anew each time, for SQLite's connections
+    belong to a thread. Raises `UserError` where it cannot be opened."""
     if settings.database is None:
         return None
     limits = Limits(seconds=settings.seconds, steps=10**12)  # a real table has millions of rows
     if settings.database == HOSPITAL:
         from medsql.data.hospital.cohort import generate_tables, in_memory
 
-        tables = generate_tables(settings.data.admissions, settings.data.seed)
-        return lambda: closing(Sandbox(in_memory(tables), limits=limits))
+        hospital = generate_tables(settings.data.admissions, settings.data.seed)
+        return lambda tables: Sandbox(in_memory(hospital), tables, limits)
     path = settings.database
-    Sandbox(path, limits=limits).close()  # a mistake is answered before a model is loaded
-    return lambda: closing(Sandbox(path, limits=limits))
+    Sandbox(path, tables, limits).close()  # a mistake is answered before a model is loaded
+    return lambda tables: Sandbox(path, tables, limits)

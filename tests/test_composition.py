@@ -11,6 +11,7 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from hydra_plugins.medsql_grid_sweeper import _name_of_one
+from medsql import composition
 from medsql.composition import CONF, SETTINGS, explain, folder_name, sweep_folder, unknown_key, with_paths
 from medsql.config import SettingsError
 from medsql.door import name_runs, quote_paths
@@ -189,14 +190,10 @@ def test_alpha_stays_where_it_is_set(settings):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("lora.r=abc", "lora.r: .*'abc'.*Integer"),
-        ("lora.r=2.5", "lora.r: .*'2.5'.*Integer"),
-        ("lora.r=null", "lora.r: "),
         ("lora.r=0", "lora.r=0: must be at least 1"),
         ("lora.dropout=1", "lora.dropout=1: "),
         ("+lora.rank=8", "no setting lora.rank; did you mean lora"),
         ("optim.lr=-1", "optim.lr=-1: must be greater than 0"),
-        ("optim.lr=fast", "optim.lr: .*'fast'.*Float"),
         ("optim.beta2=1", "optim.beta2=1: "),
         ("optim.lr_scale=0", "optim.lr_scale=0: must be greater than 0"),
         ("optim.schedule=linaer", "choose one of linear"),
@@ -227,6 +224,30 @@ def test_a_wrong_value_is_refused_with_its_key(settings, override, says):
     with pytest.raises(SettingsError, match=says) as refusal:
         settings("train", override)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("lora.r=abc", "lora.r=abc: must be a whole number"),
+        ("optim.lr=[1]", "optim.lr=[1]: must be a number"),
+        ("optim.max_steps=ten", "optim.max_steps=ten: must be a whole number or null"),
+        ("lora.targets=q", "lora.targets=q: must be a list, as [a,b] or null"),
+        ("lora.use_dora=maybe", "lora.use_dora=maybe: must be true or false"),
+        ("seed=null", "seed=null: must be a whole number"),
+        ("data.path=[a,b]", "data.path=[a, b]: must be text or null"),
+        ("logger.csv=3", "logger.csv=3: must be a group of settings or null"),
+        (
+            "hydra.sweeper.max_batch_size=abc",
+            "hydra.sweeper.max_batch_size=abc: must be a whole number or null",
+        ),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_in_plain_words(override, says):
+    with pytest.raises(SettingsError) as refusal:
+        composition.composed("train", override)
+    assert str(refusal.value) == says
+    assert refusal.value.__cause__ is not refusal.value, "or who looks for causes never ends"
 
 
 def test_pretraining_composes_to_its_own_values_and_not_the_groups(settings):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -18,9 +20,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from tiny import finished_run
 
+from medsql import text_to_sql
 from medsql.composition import CONF, SETTINGS, to_settings
+from medsql.data.hospital.cohort import generate_tables, in_memory
+from medsql.data.pairs import Prediction
 from medsql.door import check_options, name_runs, quote_paths
+from medsql.model.generation import predict
 from medsql.predict import told_apart
+from medsql.sql.database import Sandbox
 
 ROOT = Path(__file__).parents[1]
 TOUR = ROOT / "notebooks" / "tour.ipynb"
@@ -39,6 +46,13 @@ make() { eval "$("$MAKE" -n RUN_PY=python -o .venv/.installed -o .venv/.demo "$@
 for block; do eval "$block"; done
 """
 """Commands of Python are printed, those of make are what it would run."""
+
+
+FEMALE_OVER_65 = (
+    'SELECT COUNT ( DISTINCT DEMOGRAPHIC."SUBJECT_ID" ) FROM DEMOGRAPHIC '
+    'WHERE DEMOGRAPHIC."GENDER" = "F" AND DEMOGRAPHIC."AGE" > "65"'
+)
+"""The answer to what the README asks."""
 
 
 def text_of(document: Path) -> str:
@@ -130,8 +144,22 @@ def test_the_readmes_python_runs_as_it_stands(
     (code,) = blocks(ROOT / "README.md", "python")
     finished_run(tmp_path / "outputs", settings)
     monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def generate(*arguments: Any) -> list[Prediction]:
+        """What the newest run writes, which is nonsense; the right query takes its place."""
+        assert isinstance(predict(*arguments)[0].sql, str)
+        asked.extend(arguments[-1])
+        return [Prediction(FEMALE_OVER_65)]
+
+    monkeypatch.setattr(text_to_sql, "predict", generate)
     exec(code, {})
-    assert capsys.readouterr().out.strip().endswith(")"), "the rows that were found"
+    assert asked == ["how many female patients are older than 65?"]
+    data = settings("predict").data
+    patients = generate_tables(data.admissions, data.seed)
+    with closing(Sandbox(in_memory(patients))) as hospital:
+        (row,) = hospital.run(FEMALE_OVER_65).rows
+    assert row != (0,) and capsys.readouterr().out == f"{FEMALE_OVER_65} True ({row},)\n"
 
 
 def test_make_help_lists_every_target() -> None:
@@ -141,3 +169,9 @@ def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert targets and re.findall(r"^  make (\S+) ", listed, re.MULTILINE) == targets[1].split()
+
+
+def test_a_missing_file_of_tests_is_named_however_many_workers_there_are() -> None:
+    command = [sys.executable, "-m", "pytest", "-n", "2", "tests/missing.py"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and result.stderr == "ERROR: tests/missing.py: no such file or folder\n\n"

@@ -156,6 +156,26 @@ def test_without_a_database_there_is_a_verdict_and_no_result(run: Path, says: Ca
     assert answer.valid and answer.row()["result"] is None
 
 
+def test_with_a_schema_of_ones_own_queries_are_judged_and_run_on_its_tables(
+    run: Path, tmp_path: Path, says: Callable[..., None]
+) -> None:
+    schema, database = tmp_path / "schema.sql", tmp_path / "own.db"
+    schema.write_text("CREATE TABLE wards (name TEXT, beds INTEGER);")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.executescript(schema.read_text() + "CREATE TABLE staff (name TEXT);")
+        connection.execute("INSERT INTO wards VALUES ('north', 12)")
+    own = ["decode=constrained", f"decode.schema='{schema}'", f"database='{database}'"]
+    model = TextToSql.from_run(run, *QUICK[:2], "decode.max_new_tokens=400", *own)
+    says("SELECT beds FROM wards", "SELECT AGE FROM DEMOGRAPHIC", "SELECT name FROM staff")
+    beds, mimicsql, undeclared = model.predict(["1", "2", "3"])
+    assert beds.valid and beds.result is not None and beds.result.rows == ((12,),)
+    assert not (mimicsql.valid or undeclared.valid)
+    assert undeclared.result is not None and undeclared.result.verdict.startswith("forbidden")
+    other = model.decoding(DecodeSettings(num_beams=1, batch_size=4, max_new_tokens=6))
+    beds, mimicsql, _ = other.predict(["1", "2", "3"])
+    assert mimicsql.valid and not beds.valid, "by MIMICSQL's tables again"
+
+
 def test_a_row_is_json_whatever_the_database_holds(
     run: Path, tmp_path: Path, says: Callable[..., None]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,9 +19,15 @@ from torch.utils.data import DataLoader, Dataset
 from medsql.config import OptimSettings, ValidationSettings
 from medsql.data.order import NOTHING_MIXED, Mixture, StagedOrder, Steps, TrainingOrder
 from medsql.data.tokenized import TokenizedSplits
+from medsql.wording import counted
 
 if TYPE_CHECKING:  # takes a second to import, and is only named here
     import datasets
+
+log = logging.getLogger(__name__)
+
+FEW_STEPS = 10
+"""Fewer optimisation steps than these hardly change a model."""
 
 IGNORED = -100
 """The label that PyTorch's cross-entropy leaves out."""
@@ -104,6 +111,16 @@ class PairsModule(LightningDataModule):
         self.seed = seed
         self.mixture = mixture
         self.at_once = at_once
+        if self.total_steps < FEW_STEPS and self.total_steps != optim.max_steps:  # which was asked for
+            log.warning(
+                "this run takes only %s, with %s: more with a higher optim.epochs=%d or a lower "
+                "optim.batch_size=%d or optim.accumulate=%d",
+                counted(self.total_steps, "step"),
+                counted(len(data.train), "training row"),
+                optim.epochs,
+                optim.batch_size,
+                optim.accumulate,
+            )
 
     @property
     def total_steps(self) -> int:

@@ -24,6 +24,7 @@ import torch
 
 from medsql.config import CheckpointSettings
 from medsql.model.module import FineTuner, TrainingError
+from medsql.runs.labels import short
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +94,12 @@ class Checkpoints(pl.Callback):
                 return self.path(step)
             except Exception as error:  # torch, zipfile and pickle each raise their own
                 damaged.append(self.path(step).name)
-                log.warning("%s cannot be read (%s): going back to the one before", self.path(step), error)
+                log.warning(
+                    "%s cannot be read (%s): going back to the one before", short(self.path(step)), error
+                )
         if damaged:
             names = ", ".join(damaged)
-            raise TrainingError(f"{self.folder}: cannot read {names}: remove the folder to train anew")
+            raise TrainingError(f"{short(self.folder)}: cannot read {names}: remove the folder to train anew")
         return None
 
     def restore_best(self, module: FineTuner) -> dict[str, float]:
@@ -111,8 +114,8 @@ class Checkpoints(pl.Callback):
             except TrainingError:
                 raise
             except Exception as error:
-                log.warning("%s cannot be read (%s): taking the next best", self.path(step), error)
-        raise TrainingError(f"no checkpoint in {self.folder} can be restored")
+                log.warning("%s cannot be read (%s): taking the next best", short(self.path(step)), error)
+        raise TrainingError(f"no checkpoint in {short(self.folder)} can be restored")
 
     # ---- when to save -----------------------------------------------------------------------
 

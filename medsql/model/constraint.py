@@ -33,8 +33,8 @@ from medsql.data.spelling import Spelling, decoded
 from medsql.sql.grammar import LONGEST_LITERAL, Grammar, Node
 from medsql.sql.known_values import LITERAL, read_values, text_columns, values_in_queries
 from medsql.sql.parts import Column
-from medsql.sql.schema import MIMICSQL, Schema
-from medsql.sql.schema_file import read_schema
+from medsql.sql.schema import Schema
+from medsql.sql.schema_file import schema_of
 from medsql.wording import counted
 
 NEVER = 2**15 - 1
@@ -267,7 +267,7 @@ def load_constraint(
     """
     if not decode.constrained:
         return None
-    schema = MIMICSQL if decode.schema is None else read_schema(Path(decode.schema))
+    schema = schema_of(decode.schema)
     values, left_out = _allowed_values(decode.values, schema, training)
     free = [f"{t}.{c}" for t, names in schema.tables.items() for c in names if f"{t}.{c}" not in values]
     record = {"values": {column: len(listed) for column, listed in values.items()}, "any_value": free}

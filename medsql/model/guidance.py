@@ -8,6 +8,7 @@ from functools import partial
 
 from medsql.data.pairs import Prediction
 from medsql.sql.choice import Chooser
+from medsql.sql.grounding import is_grounded
 from medsql.sql.repair import Repairer
 
 
@@ -27,8 +28,8 @@ class Guidance:
 
         `asked` is the question.
         """
-        is_grounded = partial(self._is_grounded, asked=asked) if self.grounded else None
-        choice = self.chooser([beam.sql for beam in beams], is_grounded) if self.chooser else None
+        judge = partial(self._is_grounded, asked=asked) if self.grounded else None
+        choice = self.chooser([beam.sql for beam in beams], judge) if self.chooser else None
         taken = beams[choice.beam if choice else 0]._replace(choice=choice)
         if self.repairer is None:
             return taken
@@ -37,4 +38,4 @@ class Guidance:
 
     def _is_grounded(self, sql: str, asked: str) -> bool:
         assert self.repairer is not None
-        return self.repairer.is_grounded(self.repairer.repair(sql)[0], asked)
+        return is_grounded(self.repairer.repair(sql)[0], asked, self.repairer.known)

@@ -20,6 +20,7 @@ from medsql.model.module import FineTuner, TrainingError
 from medsql.model.muon import ortho_precision
 from medsql.model.progress import ProgressLines, TrainingBar
 from medsql.runs import terminal
+from medsql.runs.labels import short
 from medsql.wording import counted
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def fit(
     """
     latest = checkpoints.latest()
     if latest is not None:
-        log.info("going on from %s", latest)
+        log.info("going on from %s", short(latest))
     try:
         with warnings.catch_warnings():
             # The loader starts at the step of the checkpoint by itself; Lightning cannot know that.

@@ -128,7 +128,8 @@ class Models:
             scores = {
                 name: row_scores(each.sql, reference, self._execution) for name, each in answers.items()
             }
-            with closing(Sandbox.empty()) as schema:
+            tables = next(iter(models.values())).tables
+            with closing(Sandbox.empty(tables)) as schema:
                 gold = schema.run(reference)
         return Turn(
             number=1,

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from medsql.config import AskSettings, DataSettings, EvaluateSettings, ModelSettings, SettingsError
 from medsql.errors import UserError
 from medsql.runs.folder import RECORD, read_record
-from medsql.runs.recorded import Recorded, recorded
+from medsql.runs.labels import short
+from medsql.runs.recorded import Recorded, ranked, recorded, unlike
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,20 @@ def newest(kind: str) -> Path | None:
     """The newest finished run of a kind (`train`, `evaluate`)."""
     finished = [each for each in read_all() if (each.kind, each.state) == (kind, "finished")]
     return finished[-1].folder if finished else None
+
+
+def better_in_its_sweep(folder: Path) -> Recorded | None:
+    """The best run of the sweep that a run is of, where that is a better one.
+
+    None, too, where the objectives of the sweep cannot be compared.
+    """
+    if not (folder.parent / "multirun.yaml").exists():
+        return None
+    done = ranked(run for run in read_all(folder.parent) if run.kind == "train")
+    if not done or unlike(done):
+        return None
+    own = next((run.objective for run in done if run.folder.samefile(folder)), done[0].objective)
+    return None if own == done[0].objective else done[0]
 
 
 def finished_run(run: str) -> tuple[Path, dict[str, Any]]:
@@ -112,6 +127,15 @@ def of_run(settings: Asking, explicit: set[str]) -> Asking:
             f"{own[0]}= contradicts run={settings.run}, which brings its own model and adapter"
         )
     folder, record = finished_run(settings.run)
+    if settings.run == "latest" and (best := better_in_its_sweep(folder)):
+        log.info(
+            "run=latest is %s, with %s %.4f; the best of its sweep is %s, with %.4f",
+            short(folder),
+            best.metric,
+            record["objective"],
+            short(best.folder),
+            best.objective,
+        )
     trained = record["settings"]
     # The checkpoint that was really loaded, where the one asked for had to be replaced by a fallback.
     used = {"checkpoint": record["model"]["checkpoint"], "fallbacks": []}

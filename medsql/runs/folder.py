@@ -54,11 +54,13 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except NotADirectoryError:
-        raise UserError(f"{folder} cannot be a run's folder: a file is in the way") from None
+        raise UserError(f"{short(folder)} cannot be a run's folder: a file is in the way") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): move it away to start the run afresh") from error
+        raise UserError(
+            f"{short(path)} cannot be read ({error}): move it away to start the run afresh"
+        ) from error
     if not isinstance(record, dict) or "state" not in record:
-        raise UserError(f"{path} is not a run's record: move it away to start the run afresh")
+        raise UserError(f"{short(path)} is not a run's record: move it away to start the run afresh")
     return record
 
 
@@ -67,11 +69,13 @@ def check_folder(folder: Path, kind: str, identity: Identity) -> dict[str, Any] 
     record = read_record(folder)
     if record is not None and record.get("kind") != kind:
         raise RunConflict(
-            f"{folder} holds a run of another kind ({record.get('kind')}): choose another name="
+            f"{short(folder)} holds a run of another kind ({record.get('kind')}): choose another name="
         )
     if record is not None and record.get("fingerprint") != fingerprint(identity):
         keys = "; ".join(difference(record.get("identity", {}), identity))
-        raise RunConflict(f"{folder} holds a run of another configuration ({keys}): choose another name=")
+        raise RunConflict(
+            f"{short(folder)} holds a run of another configuration ({keys}): choose another name="
+        )
     return record
 
 
@@ -95,7 +99,7 @@ def was_killed(folder: Path) -> bool:
 
 def busy(folder: Path) -> RunBusy:
     """The error of a run that another process is at work on."""
-    return RunBusy(f"{folder}: this run is running elsewhere, in another process")
+    return RunBusy(f"{short(folder)}: this run is running elsewhere, in another process")
 
 
 class RunPruned(Exception):
@@ -177,7 +181,7 @@ class Run:
                 if state == "interrupted":
                     log.warning("%s: interrupted; the same command goes on", short(self.folder))
         except OSError as problem:  # a full disk must not hide what went wrong
-            log.error("%s: cannot record the end of the run: %s", self.folder, problem)
+            log.error("%s: cannot record the end of the run: %s", short(self.folder), problem)
         finally:
             self._lock.release()
 
@@ -200,7 +204,7 @@ class Run:
         changed = difference(pinned, pinned | facts) if pinned else []
         if changed:
             raise RunConflict(
-                f"{self.folder} cannot go on, it was started with another {'; '.join(changed)}: "
+                f"{short(self.folder)} cannot go on, it was started with another {'; '.join(changed)}: "
                 "bring that back, or choose another name="
             )
         self.note(pinned=facts)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medsql.wording import counted
+
 if TYPE_CHECKING:
     from medsql.runs.recorded import Recorded
 
@@ -18,6 +20,12 @@ LONGEST = 36
 
 SPEAKING = re.compile(r"^(experiment|model|data|optim)=")
 """Keys whose options say by themselves what they are of; a number needs its key."""
+
+SWITCHES = {"constrained": "constrained", "guided": "guided", "repair": "repaired", "grounded": "grounded"}
+"""Settings of decoding, and what a query is where they are on."""
+
+NUMBERS = ("length_penalty", "max_new_tokens", "margin_tokens", "repair_threshold", "known_values")
+"""Settings of decoding that are worth a word only where nothing else tells evaluations apart."""
 
 
 def score_label(name: str) -> str:
@@ -36,8 +44,9 @@ def state_label(run: Recorded) -> str:
 def labelled(records: Sequence[Recorded]) -> list[Recorded]:
     """The same with a short label each, and no label twice.
 
-    A run is called by what sets it apart from the other runs, an evaluation by what it scored, or
-    where that says too little by its folder. Labels that still fall together give way to paths.
+    A run is called by what sets it apart from the other runs, an evaluation by what it scored, and where
+    others scored that, too, by what sets it apart from them or by the name that it was given. Labels that
+    still fall together give way to paths.
     """
     runs = [record for record in records if record.kind != "evaluate"]
     parent = common_parent([run.folder for run in runs]) if runs else Path()
@@ -46,12 +55,48 @@ def labelled(records: Sequence[Recorded]) -> list[Recorded]:
     scored = {record: Path(record.scored).name for record in records if record.kind == "evaluate"}
     taken = Counter([*names, *scored.values()])
     for record, name in scored.items():
-        found[record] = SPEAKING.sub("", name) if name and taken[name] == 1 else record.folder.name
+        others = [other for other, its in scored.items() if its == name and other is not record]
+        if name and taken[name] == 1:
+            found[record] = SPEAKING.sub("", name)
+        elif not name or not others or record.settings.get("name"):
+            found[record] = record.folder.name
+        else:
+            found[record] = _cut(", ".join([SPEAKING.sub("", name), *_apart(record, others)]))
     seen = Counter(found.values())
     return [
         replace(record, label=found[record] if seen[found[record]] == 1 else short(record.folder))
         for record in records
     ]
+
+
+def decoding_words(record: Recorded) -> list[str]:
+    """How it decoded; nothing where that is not recorded."""
+    beams = record.settings.get("decode.num_beams")
+    if beams is None:
+        return []
+    on = [word for key, word in SWITCHES.items() if record.settings.get(f"decode.{key}")]
+    files = {name: record.settings.get(f"decode.{name}") for name in ("schema", "values", "database")}
+    named = [f"{name} {short(Path(file))}" for name, file in files.items() if file]
+    return ["greedy" if beams == 1 else counted(beams, "beam"), *on, *named]
+
+
+def _apart(record: Recorded, others: Sequence[Recorded]) -> list[str]:
+    """What an evaluation has that not all of the others have, or where that is nothing, its beams."""
+    own, shared = _ways(record), set.intersection(*map(set, map(_ways, others)))
+    apart = [way for way in own if way not in shared]
+    implied = {"guided", "repaired"} if "grounded" in apart else {"guided"} if "repaired" in apart else set()
+    words = [way for way in apart if way not in implied] or own[:1]
+    twins = [_numbers(other) for other in others if _ways(other) == own]
+    return words + [number for number in _numbers(record) if any(number not in each for each in twins)]
+
+
+def _ways(record: Recorded) -> list[str]:
+    """How an evaluation decoded, and which rows, in words."""
+    return [*decoding_words(record), record.split, counted(record.n or 0, "row")]
+
+
+def _numbers(record: Recorded) -> list[str]:
+    return [f"{key}={record.settings.get(f'decode.{key}')}" for key in NUMBERS]
 
 
 def distinct(names: Sequence[str]) -> list[str]:

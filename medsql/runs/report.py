@@ -12,7 +12,7 @@ from medsql.errors import UserError
 from medsql.runs import plots, published
 from medsql.runs.differences import Comparison, in_points, p_value
 from medsql.runs.importances import importances
-from medsql.runs.labels import score_label, short
+from medsql.runs.labels import decoding_words, score_label, short
 from medsql.runs.numbers import most_frequent, numbers_of, share_of
 from medsql.runs.pages import Examples, Plot, Report, Row, Section, Table, left_out
 from medsql.runs.plots import MOST_ROWS, Curve
@@ -295,7 +295,7 @@ def _what_was_compared(records: Sequence[Recorded]) -> Section:
             "model": record.checkpoint,
             "data": _data(record),
             "rows scored": "" if record.n is None else f"{record.n} {record.split}",
-            "decoding": _decoding(record),
+            "decoding": ", ".join(decoding_words(record)),
             "database": record.settings.get("eval.database") or "",
             "commit": record.commit,
             "machine": record.machine,
@@ -318,22 +318,6 @@ def _what_was_compared(records: Sequence[Recorded]) -> Section:
 def _data(record: Recorded) -> str:
     source, split = (as_text(record.settings.get(f"data.{key}")) for key in ("source", "split"))
     return f"{source} (split {split})" if split else source
-
-
-def _decoding(record: Recorded) -> str:
-    beams = record.settings.get("decode.num_beams")
-    if beams is None:
-        return ""
-    switches = {
-        "constrained": "constrained",
-        "guided": "guided",
-        "repair": "repaired",
-        "grounded": "grounded",
-    }
-    on = [word for name, word in switches.items() if record.settings.get(f"decode.{name}")]
-    files = {name: record.settings.get(f"decode.{name}") for name in ("schema", "values", "database")}
-    named = [f"{name} {file}" for name, file in files.items() if file]
-    return ", ".join(["greedy" if beams == 1 else counted(beams, "beam"), *on, *named])
 
 
 def _published(records: Iterable[Recorded]) -> Section:

@@ -325,11 +325,15 @@ class SharedStudy:
         return len(self.address.load().directions)
 
     def best_trials(self) -> list[FrozenTrial]:
-        """The best trial, or with several objectives those that no other one is better than in all."""
+        """The best trial and those that are as good, by number; with several objectives those that no other
+        one is better than in all."""
         study = self.address.load()
-        if not any(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+        done = study.get_trials(states=(TrialState.COMPLETE,))
+        if not done:
             return []
-        return study.best_trials if len(study.directions) > 1 else [study.best_trial]
+        if len(study.directions) > 1:
+            return study.best_trials
+        return [trial for trial in done if trial.value == study.best_value]
 
     def trial(self, number: int) -> FrozenTrial:
         """One trial."""

@@ -24,10 +24,8 @@ One that needs more gives way to the next that finds something, and its verdict 
 EMPTY = "empty"
 """The verdict on a beam that runs on the user's own database and finds nothing."""
 
-
 REPEATS = "repeats itself"
 """The verdict on a beam that runs but has a condition or an output twice, as no query of MIMICSQL has."""
-
 
 UNGROUNDED = "ungrounded"
 """The verdict on a beam that runs, with a value that is neither known nor asked for."""

@@ -55,7 +55,7 @@ class KnownValues:
         self._abbreviations = abbreviations
         self._words = words
 
-    def __contains__(self, value: str) -> bool:
+    def __contains__(self, value: object) -> bool:
         return value in self._values
 
     def in_other_case(self, literal: str) -> Match | None:

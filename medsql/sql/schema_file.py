@@ -11,7 +11,12 @@ from sqlglot.errors import SqlglotError
 
 from medsql.errors import UserError
 from medsql.sql.parsing import Node, parse_query
-from medsql.sql.schema import Schema
+from medsql.sql.schema import MIMICSQL, Schema
+
+
+def schema_of(file: str | None) -> Schema:
+    """The schema in a file, or where none is named MIMICSQL's. Raises what `read_schema` does."""
+    return MIMICSQL if file is None else read_schema(Path(file))
 
 
 def read_schema(path: Path) -> Schema:

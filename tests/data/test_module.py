@@ -82,6 +82,16 @@ def micro_batches(loader):
 # Batches
 
 
+def test_a_run_of_hardly_any_steps_says_what_makes_it_longer(caplog):
+    pairs_module(train=10)  # 3 times 10 rows, 4 a step
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("this run takes only 8 steps, with 10 training rows: more with a higher optim.")
+    assert "optim.epochs=3 or a lower optim.batch_size=2 or optim.accumulate=2" in said
+    caplog.clear()
+    pairs_module(train=10, max_steps=3), pairs_module(train=12, epochs=4)
+    assert caplog.text == "", "what was asked for, and what is enough"
+
+
 def test_a_batch_is_padded_and_nothing_else_is_changed():
     rows = [
         {"input_ids": [5, PAD, 7], "labels": [PAD, 1], "index": 4},

@@ -144,6 +144,18 @@ def test_a_question_is_answered_by_both_and_scored(visit):
     assert page.locator("article .no").first.inner_text().startswith("not valid")
 
 
+@pytest.mark.parametrize("width", [1180, 1000])
+def test_the_scores_stay_in_their_column_of_a_narrow_window(visit, width):
+    page = visit((width, 900))
+    ask(page, "how many patients?", "SELECT AGE FROM DEMOGRAPHIC")
+    scores = page.locator("table.scores")
+    scores.wait_for()
+    right = "element => element.getBoundingClientRect().right"
+    column = scores.locator("xpath=..")
+    padding = column.evaluate("element => parseFloat(getComputedStyle(element).paddingRight)")
+    assert scores.evaluate(right) <= column.evaluate(right) - padding
+
+
 def test_a_corrected_question_keeps_the_history_in_sight(visit):
     page = visit()
     ask(page, "how many patients?")

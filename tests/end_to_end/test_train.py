@@ -86,7 +86,7 @@ def test_a_run_stopped_and_typed_again_ends_with_the_same_weights(
     assert record(stopped)["state"] == ("interrupted" if signum == signal.SIGTERM else "running")
     result = command("train", *training, "name=stopped")
     assert result.returncode == 0, result.stderr
-    assert "going on from" in result.stdout
+    assert "going on from outputs/stopped/checkpoints/" in result.stdout
     assert record(stopped)["resumed"] == 1
     assert adapter_difference(undisturbed, stopped) < 1e-6
     assert record(stopped)["validation"] == pytest.approx(record(undisturbed)["validation"])

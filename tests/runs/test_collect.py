@@ -31,6 +31,38 @@ def write(tmp_path: Path, settings: Callable[..., Any]) -> Callable[..., str]:
     return write_run
 
 
+@pytest.mark.parametrize(
+    ("objectives", "says"),
+    [
+        ((0.5, 0.25), "run=latest is multirun/s/1, with val/exact_match 0.2500; the best of its sweep is "),
+        ((0.25, 0.25), ""),
+        ((0.25, 0.5), ""),
+    ],
+)
+def test_the_newest_run_of_a_sweep_is_not_taken_for_its_best_silently(
+    settings: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    objectives: tuple[float, ...],
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO")
+    for place, objective in enumerate(objectives):
+        record = {"kind": "train", "state": "finished", "started": str(place), "objective": objective}
+        record |= {"settings": asdict(settings("train")), "saved": "adapter", "model": {"checkpoint": "base"}}
+        write_json(tmp_path / "multirun" / "s" / str(place) / "run.json", record)
+    asked = settings("evaluate", "run=latest")
+    assert of_run(asked, {"run"}).run == "multirun/s/1" and caplog.text == "", "no sweep's folder"
+    (tmp_path / "multirun" / "s" / "multirun.yaml").touch()
+    assert of_run(asked, {"run"}).run == "multirun/s/1"
+    assert [record.getMessage().startswith(says) for record in caplog.records] == [True] * bool(says)
+    caplog.clear()
+    of_run(settings("evaluate", "run=multirun/s/1"), {"run"})
+    assert caplog.text == "", "which was asked for"
+
+
 WITHOUT = ()
 """Of a setting that there was not yet."""
 

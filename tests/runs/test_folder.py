@@ -57,6 +57,19 @@ def test_another_configuration_is_refused_with_the_keys(tmp_path):
         check_folder(tmp_path, "train", {"seed": 1})
 
 
+def test_places_under_the_working_folder_are_shown_as_one_would_type_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "outputs" / "a"
+    with start(folder), pytest.raises(RunBusy, match=r"^outputs/a: this run"), start(folder):
+        pass
+    with pytest.raises(RunConflict, match=r"^outputs/a holds a run of another kind"):
+        check_folder(folder, "evaluate", {})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(RunConflict, match=rf"^{tmp_path}/outputs/a holds"):
+        check_folder(folder, "evaluate", {})
+
+
 def test_a_run_of_another_kind_keeps_its_folder(tmp_path):
     with start(tmp_path):
         pass

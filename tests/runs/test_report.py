@@ -465,6 +465,33 @@ def test_how_it_was_decoded_is_said_whole(tmp_path):
     }
 
 
+def test_evaluations_of_one_run_are_called_by_how_they_differ(tmp_path):
+    grounded = {"guided": True, "repair": True, "grounded": True}
+    ways = {
+        "a-1": {},
+        "a-2": {"decode": grounded},
+        "a-3": {"beams": 1},
+        "a-4": {"beams": 1, "decode": {"repair": True, "repair_threshold": 90}},
+        "a-5": {"beams": 1, "decode": {"repair": True, "repair_threshold": 80}},
+    }
+    folders = [evaluated(tmp_path / name, 3, **way) for name, way in ways.items()]
+
+    def labels(*folders, **facts):
+        return [each.label for each in labelled([recorded(rewritten(folder, **facts)) for folder in folders])]
+
+    one = {"scored": "sweep/lora.r=8"}
+    assert labels(*folders, **one) == [
+        "lora.r=8, 4 beams",
+        "lora.r=8, 4 beams, grounded",
+        "lora.r=8, greedy",
+        "lora.r=8, greedy, …pair_threshold=90",
+        "lora.r=8, greedy, …pair_threshold=80",
+    ]
+    assert labels(*folders[:2], **one) == ["lora.r=8, 4 beams", "lora.r=8, grounded"]
+    again = evaluated(tmp_path / "b", 3)
+    assert labels(folders[0], again, **one) == [str(folders[0]), str(again)], "nothing tells them apart"
+
+
 @pytest.mark.parametrize(("other", "alike"), [({"batch_size": 8}, True), ({"beams": 1}, False)])
 def test_a_batch_size_changes_no_score(report, tmp_path, caplog, other, alike):
     report(evaluated(tmp_path / "a", 3), evaluated(tmp_path / "b", 3, **other))

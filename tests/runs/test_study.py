@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, UniformDistribution
 from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import RandomSampler, TPESampler
@@ -362,6 +363,27 @@ def test_the_best_of_several_objectives_are_those_that_none_is_better_than(addre
         for values in ([0.5, 10], [0.9, 20], [0.4, 30]):
             study.complete(study.next(1)[0].number, values)
         assert [trial.number for trial in study.best_trials()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([0.2, 0.5, 0.5], "one of 2 that are best is trial 1 with objective 0.5: "),
+        ([0.2, 0.5, 0.4], "the best is trial 1 with objective 0.5: "),
+    ],
+)
+def test_trials_that_are_as_good_as_the_best_are_counted(address, tmp_path, caplog, values, says):
+    from hydra_plugins.medsql_study_sweeper import _write_best  # Hydra executes plugins anew when it starts
+
+    caplog.set_level("INFO")
+    with worker(address, tmp_path, n_trials=3) as study:
+        for value in values:
+            study.complete(study.next(1)[0].number, [value])
+        _write_best(study, tmp_path)
+        (params,) = [trial.params for trial in study.trials if trial.number == 1]
+    assert [record.getMessage().startswith(says) for record in caplog.records] == [True]
+    written = OmegaConf.load(tmp_path / "optimization_results.yaml")
+    assert (written.best_params, written.best_value) == (params, 0.5)
 
 
 def test_a_search_without_a_result_has_no_best(address, tmp_path):

@@ -103,26 +103,6 @@ def test_a_literal_in_another_writing_becomes_the_known_value(column, written, m
     assert repaired(sql.format(written))[0] == real.format(meant)
 
 
-@pytest.mark.parametrize(
-    ("condition", "grounded"),
-    [
-        ('LAB."FLUID" = "Blood"', True),  # known
-        ('LAB."FLUID" = "blood"', False),  # only once it is repaired
-        ('LAB."FLUID" = "Pleural, LEFT-side"', True),  # asked for
-        ('LAB."FLUID" = "Blood" AND LAB."LABEL" = "Blood"', False),  # of another column
-        ('LAB."CATEGORY" = "Chemistry"', False),  # nothing is known of the column
-        ('LAB."FLUID" IN ("Blood", "Ink")', False),
-        ('LAB."FLUID" = "Ple"', False),  # whole words only
-        ('LAB."FLUID" = "-"', False),
-        ('DEMOGRAPHIC."AGE" < "50" AND LAB."FLUID" LIKE "Ink"', True),  # no literals of words
-        ('LAB."FLUID" = ', False),
-    ],
-)
-def test_a_query_is_grounded_where_its_values_are_known_or_asked_for(condition, grounded):
-    asked = "how many have a pleural left side sample?"
-    assert Repairer(VALUES, {}, 85).is_grounded(f"SELECT AGE {JOINED} {condition}", asked) == grounded
-
-
 NAMES = ["Amelia O'Brien", *(f"Person {letter}" for letter in "ABCDEFGHI")]
 
 

@@ -1,0 +1,29 @@
+"""Which queries have no text value but known ones and such as stand in the question."""
+
+import pytest
+
+from medsql.sql.grounding import is_grounded
+from medsql.sql.parts import Column
+
+VALUES = {Column("LAB", "FLUID"): ["Blood", "Pleural"], Column("LAB", "LABEL"): ["Glucose", "Hemoglobin"]}
+JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
+
+
+@pytest.mark.parametrize(
+    ("condition", "grounded"),
+    [
+        ('LAB."FLUID" = "Blood"', True),  # known
+        ('LAB."FLUID" = "blood"', False),  # only once it is repaired
+        ('LAB."FLUID" = "Pleural, LEFT-side"', True),  # asked for
+        ('LAB."FLUID" = "Blood" AND LAB."LABEL" = "Blood"', False),  # of another column
+        ('LAB."CATEGORY" = "Chemistry"', False),  # nothing is known of the column
+        ('LAB."FLUID" IN ("Blood", "Ink")', False),
+        ('LAB."FLUID" = "Ple"', False),  # whole words only
+        ('LAB."FLUID" = "-"', False),
+        ('DEMOGRAPHIC."AGE" < "50" AND LAB."FLUID" LIKE "Ink"', True),  # no literals of words
+        ('LAB."FLUID" = ', False),
+    ],
+)
+def test_a_query_is_grounded_where_its_values_are_known_or_asked_for(condition, grounded):
+    asked = "how many have a pleural left side sample?"
+    assert is_grounded(f"SELECT AGE {JOINED} {condition}", asked, VALUES) == grounded
