@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from benchmarks.timing import Comparison, say
 from medsql.data.hospital import synthetic_splits
@@ -105,7 +106,7 @@ def _compared(
 def _cost(rows: int, steps: int, *overrides: str, repeated: int = 1) -> Cost:
     """Run `python -m medsql.train` on so many rows, in a folder and with a cache of its own.
 
-    Of `repeated` times its length is each question.
+    Each question stands `repeated` times in its row.
     """
     root = Path(__file__).parent.parent
     with TemporaryDirectory() as folder:
@@ -141,7 +142,7 @@ def _lines(repeated: int) -> Iterator[str]:
             yield json.dumps({"question": question, "sql": pair.sql}) + "\n"
 
 
-def highest_memory(process: subprocess.Popen[str]) -> tuple[float, float]:
+def highest_memory(process: subprocess.Popen[Any]) -> tuple[float, float]:
     """The most memory that a process held until its end, resident and anonymous, in MiB.
 
     Linux keeps the highest resident size itself, but not for anonymous memory, so the process is looked at

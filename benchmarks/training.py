@@ -82,9 +82,7 @@ def _memory(prompt: str) -> Comparison:
 def _highest(side: Side, prompt: str) -> float:
     """The most memory that a process held which trained with one side alone, in MiB."""
     command = [sys.executable, "-m", "benchmarks.training", side.__name__, prompt]
-    process = subprocess.Popen(
-        command, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL, text=True
-    )
+    process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL)
     resident, _ = highest_memory(process)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")

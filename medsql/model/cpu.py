@@ -70,25 +70,30 @@ class LoraLinear(lora.Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The layer's output; as PEFT computes it outside of training, and for more than a plain adapter."""
-        if not self.training or args or kwargs or not self._is_plain(x):
+        adapter = self._plain_adapter(x)
+        if adapter is None or args or kwargs or not self.training:
             return super().forward(x, *args, **kwargs)
-        (adapter,) = self.active_adapters
         scaling, dropout = self.scaling[adapter], self.lora_dropout[adapter]
         output = self.base_layer(x)
         if isinstance(dropout, Dropout) and dropout.training:
             x, scale = thin(x, dropout.p)
             scaling *= scale
+        else:
+            x = dropout(x)
         low_rank: Tensor = self.lora_A[adapter](x)
         up: Any = self.lora_B[adapter].weight
         output.flatten(0, -2).addmm_(low_rank.flatten(0, -2), up.t(), alpha=scaling)
         return output
 
-    def _is_plain(self, x: Tensor) -> bool:
-        """Whether one adapter without variants is to be added, and all is of one type."""
-        if len(self.active_adapters) != 1 or self.lora_variant or self.merged or self.disable_adapters:
-            return False
-        types = {x.dtype, self.base_layer.weight.dtype, self.lora_A[self.active_adapters[0]].weight.dtype}
-        return len(types) == 1 and not torch.is_autocast_enabled("cpu")
+    def _plain_adapter(self, x: Tensor) -> str | None:
+        """The one adapter to add, if it is two matrices and no more, and all is of one type."""
+        active = [name for name in self.active_adapters if name in self.lora_A]
+        if len(active) != 1 or self.lora_variant or self.merged or self.disable_adapters:
+            return None
+        (name,) = active
+        types = {x.dtype, self.base_layer.weight.dtype, self.lora_A[name].weight.dtype}
+        plain = self.lora_B[name].bias is None and len(types) == 1 and not torch.is_autocast_enabled("cpu")
+        return name if plain else None
 
 
 def attention(

@@ -48,6 +48,7 @@ def generate_sql(
             num_return_sequences=returned,  # a row's beams lie side by side, the best first
             do_sample=False,
             past_key_values=KeyValues(),
+            use_cache=True,  # some checkpoints say no: all tokens would come again, besides those kept
             logits_processor=None if constraint is None else [constraint.processor(decoder.max_new_tokens)],
             **beams,
         )

@@ -17,13 +17,16 @@ ROOM = 64
 
 
 class RoomyLayer(DynamicLayer):
-    """A layer's keys and values, rows × heads × tokens × width, in front of the room for more of them."""
+    """A layer's keys and values, rows × heads × tokens × width, in front of the room for more of them.
+
+    Greedy and beam search need no more of a layer than what is here.
+    """
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing is kept yet."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self._keys, self._values = key_states[..., :0, :], value_states[..., :0, :]
-        self._look(0)
+        self._show(0)
         self.is_initialized = True
 
     def update(
@@ -35,16 +38,16 @@ class RoomyLayer(DynamicLayer):
         length = self.get_seq_length()
         self._keys = _put(self._keys, length, key_states)
         self._values = _put(self._values, length, value_states)
-        return self._look(length + key_states.shape[-2])
+        return self._show(length + key_states.shape[-2])
 
-    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        """Let each row go on as another one did: those that go on as themselves are not touched."""
-        moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero().squeeze(1)
+    def move(self, sources: Tensor, places: Tensor) -> None:
+        """Let the rows at `places` go on as those at `sources` did."""
         for room in (self._keys, self._values):
             states = room[..., : self.get_seq_length(), :]
-            states.index_copy_(0, moved, states.index_select(0, beam_idx[moved]))
+            states.index_copy_(0, places, states.index_select(0, sources))
 
-    def _look(self, length: int) -> tuple[Tensor, Tensor]:
+    def _show(self, length: int) -> tuple[Tensor, Tensor]:
+        """The first `length` tokens, from now on those that count."""
         self.keys, self.values = found = self._keys[..., :length, :], self._values[..., :length, :]
         return found
 
@@ -68,5 +71,8 @@ class KeyValues(EncoderDecoderCache):
         super().__init__(own, Cache(layer_class_to_replicate=DynamicLayer))
 
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        """Let beams go on as others of their row did."""
-        self.self_attention_cache.reorder_cache(beam_idx)
+        """Let beams go on as others of their row did; those that go on as themselves are not touched."""
+        places = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero().squeeze(1)
+        for layer in self.self_attention_cache.layers:
+            assert isinstance(layer, RoomyLayer)
+            layer.move(beam_idx[places], places)
