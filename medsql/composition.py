@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass, replace
+from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -394,15 +395,21 @@ def explain(error: Exception, kind: type) -> str:
 
 
 def _explain_wrong_type(key: str, error: ValidationError) -> str:
-    hint = get_type_hints(error.object_type).get(str(error.key))
-    parts = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
-    wanted = [WANTED.get(get_origin(part) or part, "a group of settings") for part in parts]
     value = error.value
     if isinstance(value, Node):
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value._value()
-    # As it is typed: without quotes, and null and true in YAML's words.
+    # Nearly as it was typed: without quotes, and null and true in YAML's words.
     given = value if isinstance(value, str) else json.dumps(value, default=str).replace('"', "")
-    return f"{key}={given}: must be {' or '.join(wanted)}"
+    hint = get_type_hints(error.object_type).get(str(error.key))
+    parts = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
+    return f"{key}={given}: must be {' or '.join(map(_wanted, parts))}"
+
+
+def _wanted(kind: Any) -> str:
+    """What a value of a type is, in words."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return f"one of {', '.join(kind.__members__)}"
+    return WANTED.get(get_origin(kind) or kind, "a group of settings")
 
 
 def _explain_missing_option(error: MissingConfigException) -> str:

@@ -551,7 +551,8 @@ class AskSettings:
     `run`, `adapter` and `model` are those of `EvaluateSettings`, but that `run` is the default and gives way
     to the others. Of `data` only the prompt, the lengths and the hospital count. Queries are run on
     `database`, a SQLite file in MIMICSQL's five tables, or those of `decode.schema`, or `hospital`, the
-    bundled invented one, for at most `seconds` each, and `rows` of what they find are shown (null: all).
+    bundled invented one, which has MIMICSQL's, for at most `seconds` each, and `rows` of what they find are
+    shown (null: all).
     """
 
     model: ModelSettings
@@ -567,6 +568,11 @@ class AskSettings:
     def __post_init__(self) -> None:
         _check(self.seconds > 0, f"seconds={self.seconds:g}: must be greater than 0")
         _check_range("rows", self.rows, 0)
+        _check(
+            self.database != HOSPITAL or self.decode.schema is None,
+            f"database={HOSPITAL} contradicts decode.schema={self.decode.schema}: the hospital's tables are "
+            "MIMICSQL's; name a file with those of the schema, or null",
+        )
 
 
 @dataclass(kw_only=True)

@@ -230,6 +230,7 @@ def test_a_wrong_value_is_refused_with_its_key(settings, override, says):
     ("override", "says"),
     [
         ("lora.r=abc", "lora.r=abc: must be a whole number"),
+        ("hydra.mode=FOO", "hydra.mode=FOO: must be one of RUN, MULTIRUN or null"),
         ("optim.lr=[1]", "optim.lr=[1]: must be a number"),
         ("optim.max_steps=ten", "optim.max_steps=ten: must be a whole number or null"),
         ("lora.targets=q", "lora.targets=q: must be a list, as [a,b] or null"),

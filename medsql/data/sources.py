@@ -58,7 +58,8 @@ def read_source(settings: DataSettings) -> Source:
     A row is dropped as `not_utf8`, `bad_json`, `not_an_object`, `wrong_type` (a question or SQL that is
     no text), `not_unicode` (half a surrogate pair), `no_question` or `no_sql` (missing or blank).
 
-    A folder `settings.cache_dir` that cannot be used costs a warning, a second reading and memory.
+    A folder `settings.cache_dir` that cannot be used costs a warning, a second reading, whose warnings come
+    again, and memory.
 
     Raises:
         SettingsError: a file, folder or hub data set is missing or cannot be read.
@@ -151,7 +152,7 @@ class _Unusable(Exception):
 
 
 def _usable(name: str, rows: Rows, parse: Callable[[Any], T], reasons: Counter[str]) -> Iterator[T]:
-    """What `parse` makes of each row; those that it cannot use are counted in `reasons`."""
+    """What `parse` makes of each row. Those that it cannot use are counted in `reasons`, by the end all."""
     kept = 0
     for where, row in rows:
         try:

@@ -18,6 +18,7 @@ from medsql.page.questions import checked, checked_reference, doubts
 from medsql.runs.collect import base_of, of_run, read_all
 from medsql.runs.labels import short
 from medsql.sql.database import Result, Sandbox
+from medsql.sql.schema_file import schema_of
 from medsql.text_to_sql import TextToSql
 from medsql.wording import counted
 
@@ -128,8 +129,7 @@ class Models:
             scores = {
                 name: row_scores(each.sql, reference, self._execution) for name, each in answers.items()
             }
-            tables = next(iter(models.values())).tables
-            with closing(Sandbox.empty(tables)) as schema:
+            with closing(Sandbox.empty(schema_of(decode.schema).tables)) as schema:
                 gold = schema.run(reference)
         return Turn(
             number=1,

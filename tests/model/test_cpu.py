@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,32 @@ def test_an_adapted_layer_drops_inputs_of_the_adapter_alone() -> None:
     assert not torch.equal(drawn[0], drawn[1])
     error = drawn.std(0) / len(drawn) ** 0.5
     assert ((drawn.mean(0) - whole).abs() < 5 * error).all(), "its mean is what it adds without dropout"
+
+
+@pytest.mark.parametrize(
+    "case", ["disabled", "merged", "another type", "two adapters", "none here", "a bias"]
+)
+def test_what_is_more_than_a_plain_adapter_is_left_to_peft(case: str) -> None:
+    model, rows = adapted(0.0)
+    layer: Any = first_layer(model)
+    if case == "disabled":
+        layer.enable_adapters(False)
+    elif case == "merged":
+        layer.merge()
+    elif case == "another type":
+        layer.base_layer.bfloat16()
+        rows = rows.bfloat16()
+    elif case == "two adapters":
+        model.add_adapter("other", model.peft_config["default"])
+        tuner: Any = model.base_model
+        tuner.set_adapter(["default", "other"])
+    elif case == "none here":
+        layer.set_adapter("other")
+    else:
+        layer.lora_B["default"].bias = nn.Parameter(torch.ones(layer.base_layer.out_features))
+    expected = layer(rows)
+    cpu.prepare(model)
+    assert torch.equal(layer(rows), expected)
 
 
 def test_an_adapted_layer_under_autocast_is_that_of_peft() -> None:

@@ -32,11 +32,16 @@ def write(tmp_path: Path, settings: Callable[..., Any]) -> Callable[..., str]:
 
 
 @pytest.mark.parametrize(
-    ("objectives", "says"),
+    ("objectives", "changed", "says"),
     [
-        ((0.5, 0.25), "run=latest is multirun/s/1, with val/exact_match 0.2500; the best of its sweep is "),
-        ((0.25, 0.25), ""),
-        ((0.25, 0.5), ""),
+        (
+            (0.5, 0.25),
+            "",
+            "run=latest is multirun/s/1, with val/exact_match 0.2500; the best of its sweep is ",
+        ),
+        ((0.25, 0.25), "", ""),
+        ((0.25, 0.5), "", ""),
+        ((0.5, 0.25), "validation.generate_rows=7", ""),  # of other rows: they do not compare
     ],
 )
 def test_the_newest_run_of_a_sweep_is_not_taken_for_its_best_silently(
@@ -45,13 +50,15 @@ def test_the_newest_run_of_a_sweep_is_not_taken_for_its_best_silently(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     objectives: tuple[float, ...],
+    changed: str,
     says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     caplog.set_level("INFO")
     for place, objective in enumerate(objectives):
         record = {"kind": "train", "state": "finished", "started": str(place), "objective": objective}
-        record |= {"settings": asdict(settings("train")), "saved": "adapter", "model": {"checkpoint": "base"}}
+        own = settings("train", *[changed] * (changed != "" and place == 1))
+        record |= {"settings": asdict(own), "saved": "adapter", "model": {"checkpoint": "base"}}
         write_json(tmp_path / "multirun" / "s" / str(place) / "run.json", record)
     asked = settings("evaluate", "run=latest")
     assert of_run(asked, {"run"}).run == "multirun/s/1" and caplog.text == "", "no sweep's folder"
