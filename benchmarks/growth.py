@@ -129,7 +129,8 @@ def _cost(rows: int, steps: int, *overrides: str, repeated: int = 1) -> Cost:
         records = [read_record(record.parent) or {} for record in Path(folder, "runs").glob("*/run.json")]
     training = sum(record["seconds_since_last_start"]["training"] for record in records)
     cost = Cost(seconds, training, resident, own)
-    say(f"growth, {counted(rows, 'row')} {' '.join(overrides)}: {cost}")
+    memory = f"{resident:.0f} MiB, {own:.0f} without mapped files"
+    say(f"growth, {', '.join([counted(rows, 'row'), *overrides])}: {seconds:.1f} s, {memory}")
     return cost
 
 

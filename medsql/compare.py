@@ -172,7 +172,7 @@ def _warn(records: Sequence[Recorded]) -> None:
     ]
     if differing:
         what = " and ".join(differing)
-        log.warning("evaluations here differ in %s: scores of those that do cannot be compared", what)
+        log.warning("evaluations here differ in %s: differences between those may come of that alone", what)
     if different := unlike(ranked(runs)):
         log.warning("the runs do not all have the same %s: none is called the best", different)
     elif different := unlike(runs):

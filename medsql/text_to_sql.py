@@ -222,7 +222,7 @@ def _database(settings: AskSettings, tables: Tables) -> Callable[[Tables], Sandb
         from medsql.data.hospital.cohort import generate_tables, in_memory
 
         hospital = generate_tables(settings.data.admissions, settings.data.seed)
-        return lambda tables: Sandbox(in_memory(hospital), tables, limits)
+        return lambda asked: Sandbox(in_memory(hospital), asked, limits)
     path = settings.database
     Sandbox(path, tables, limits).close()  # a mistake is answered before a model is loaded
-    return lambda tables: Sandbox(path, tables, limits)
+    return lambda asked: Sandbox(path, asked, limits)
