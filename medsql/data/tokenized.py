@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2
 """Part of every cache key: raise it when what an entry means changes."""
+
+EVERY_SECONDS = 15.0
+"""Between two lines of a log that say how far tokenising has come."""
 
 CHUNK = 1000
 """Rows tokenised at once: enough for the tokenizer's threads, and few Python integers alive at a time."""
@@ -143,7 +147,11 @@ class _Task:
         schema = _schema()
         counts = dict.fromkeys(("truncated_inputs", "truncated_targets", "longest_target"), 0)
         counts |= {"lost_unspelled": 0, "lost": 0, "first_lost": -1}  # a row's number, -1: none
+        said = time.monotonic()
         for start in range(0, len(pairs), CHUNK):
+            if time.monotonic() - said >= EVERY_SECONDS:
+                log.info("tokenised %s of %s", f"{start:,}", counted(len(pairs), "row"))
+                said = time.monotonic()
             chunk = pairs[start : start + CHUNK]
             prompts = [render(self.template, self.spelling.spell(pair.question)) for pair in chunk]
             targets = [pair.sql for pair in chunk]

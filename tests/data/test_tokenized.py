@@ -402,3 +402,11 @@ def test_a_process_killed_while_building_stands_in_nobodys_way(settings, tokeniz
     tokenized = tokenize_splits(SPLITS, tokenizer, settings)
     assert states(tokenized) == ["miss"] * 3
     assert not list(Path(settings.cache_dir).rglob("*.tmp"))
+
+
+def test_tokenising_many_rows_says_how_far_it_has_come(tokenizer, settings, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("medsql.data.tokenized.CHUNK", 2)
+    monkeypatch.setattr("medsql.data.tokenized.EVERY_SECONDS", 0)
+    tokenize_splits(SPLITS, tokenizer, settings)
+    assert f"tokenised 2 of {len(SPLITS.train)} rows" in caplog.text
