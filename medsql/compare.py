@@ -170,9 +170,11 @@ def _warn(records: Sequence[Recorded]) -> None:
     differing = [
         what for what, same in SAME.items() if any(same(record) != same(scored[0]) for record in scored)
     ]
-    if differing:
+    if differing == ["decoding"]:
+        log.warning("evaluations here differ in decoding: other scores may come of that alone")
+    elif differing:
         what = " and ".join(differing)
-        log.warning("evaluations here differ in %s: differences between those may come of that alone", what)
+        log.warning("evaluations here differ in %s: scores of those that do cannot be compared", what)
     if different := unlike(ranked(runs)):
         log.warning("the runs do not all have the same %s: none is called the best", different)
     elif different := unlike(runs):
