@@ -109,8 +109,8 @@ class TextToSql:
 
     def __init__(self, settings: AskSettings) -> None:
         self.settings = settings
-        self.tables: Tables = schema_of(settings.decode.schema).tables
-        self._open_database = _database(settings, self.tables)
+        self._tables: Tables = schema_of(settings.decode.schema).tables
+        self._open_database = _database(settings, self._tables)
         self._template = prompt_template(settings.data.prompt)
         self._device = prepare_device(settings.trainer)
         backbone = load_backbone(settings.model)
@@ -154,7 +154,7 @@ class TextToSql:
         """The same model, which is not loaded again, decoded otherwise. Raises what `load_decoder` does."""
         other = copy.copy(self)
         other.settings = replace(self.settings, decode=decode)
-        other.tables = schema_of(decode.schema).tables
+        other._tables = schema_of(decode.schema).tables
         other.decoder = self._decoder(decode)
         return other
 
@@ -172,7 +172,7 @@ class TextToSql:
 
         They are taken as they stand. Raises `UserError` where the GPU's memory does not suffice.
         """
-        with closing(Sandbox.empty(self.tables)) as schema, self._opened() as database:
+        with closing(Sandbox.empty(self._tables)) as schema, self._opened() as database:
             remaining = iter(questions)
             while batch := list(islice(remaining, self.settings.decode.batch_size)):
                 started = time.perf_counter()
@@ -184,7 +184,7 @@ class TextToSql:
                     yield Answer(question, prediction, too_long, milliseconds, on_schema, result)
 
     def _opened(self) -> AbstractContextManager[Sandbox | None]:
-        return nullcontext() if self._open_database is None else closing(self._open_database(self.tables))
+        return nullcontext() if self._open_database is None else closing(self._open_database(self._tables))
 
     def _generate(self, questions: list[str]) -> tuple[list[Prediction], list[bool]]:
         """Predictions, and which of the prompts were too long and lost their end."""

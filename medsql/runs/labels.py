@@ -24,7 +24,10 @@ SPEAKING = re.compile(r"^(experiment|model|data|optim)=")
 SWITCHES = {"constrained": "constrained", "guided": "guided", "repair": "repaired", "grounded": "grounded"}
 """Settings of decoding, and what a query is where they are on."""
 
-NUMBERS = ("length_penalty", "max_new_tokens", "margin_tokens", "repair_threshold", "known_values")
+IMPLIES = {"grounded": ("guided", "repaired"), "repaired": ("guided",)}
+"""What goes without saying beside one of these words."""
+
+DETAILS = ("length_penalty", "max_new_tokens", "margin_tokens", "repair_threshold", "known_values")
 """Settings of decoding that are worth a word only where nothing else tells evaluations apart."""
 
 
@@ -70,7 +73,7 @@ def labelled(records: Sequence[Recorded]) -> list[Recorded]:
 
 
 def decoding_words(record: Recorded) -> list[str]:
-    """How it decoded; nothing where that is not recorded."""
+    """How it decoded, its beams first; nothing where that is not recorded."""
     beams = record.settings.get("decode.num_beams")
     if beams is None:
         return []
@@ -84,10 +87,10 @@ def _apart(record: Recorded, others: Sequence[Recorded]) -> list[str]:
     """What an evaluation has that not all of the others have, or where that is nothing, its beams."""
     own, shared = _ways(record), set.intersection(*map(set, map(_ways, others)))
     apart = [way for way in own if way not in shared]
-    implied = {"guided", "repaired"} if "grounded" in apart else {"guided"} if "repaired" in apart else set()
+    implied = {each for way in apart for each in IMPLIES.get(way, ())}
     words = [way for way in apart if way not in implied] or own[:1]
-    twins = [_numbers(other) for other in others if _ways(other) == own]
-    return words + [number for number in _numbers(record) if any(number not in each for each in twins)]
+    twins = [_details(other) for other in others if _ways(other) == own]
+    return words + [detail for detail in _details(record) if any(detail not in each for each in twins)]
 
 
 def _ways(record: Recorded) -> list[str]:
@@ -95,8 +98,8 @@ def _ways(record: Recorded) -> list[str]:
     return [*decoding_words(record), record.split, counted(record.n or 0, "row")]
 
 
-def _numbers(record: Recorded) -> list[str]:
-    return [f"{key}={record.settings.get(f'decode.{key}')}" for key in NUMBERS]
+def _details(record: Recorded) -> list[str]:
+    return [f"{key}={record.settings.get(f'decode.{key}')}" for key in DETAILS]
 
 
 def distinct(names: Sequence[str]) -> list[str]:
