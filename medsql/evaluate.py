@@ -10,7 +10,7 @@ from pathlib import Path
 from medsql.composition import unnamed
 from medsql.config import EvalSettings, EvaluateSettings, SettingsError, TrainSettings
 from medsql.door import door
-from medsql.runs.collect import base_of, codes_of, longest_target_of, rows_changed
+from medsql.runs.collect import base_of, codes_of, longest_target_of
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, RunBusy
 from medsql.runs.labels import short
@@ -71,6 +71,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     from medsql.model.generation import log_prediction, predict
     from medsql.model.hardware import autocast, prepare_device
     from medsql.model.lora import load_adapter
+    from medsql.runs.trained_on import trained_on
 
     device = prepare_device(settings.trainer)
     execution = Execution(settings.eval.database, settings.eval.seconds)
@@ -84,6 +85,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     if settings.rows is not None and settings.rows > len(in_split):
         there = counted(len(in_split), "row")
         log.warning("rows=%d: the %s split has %s, all are scored", settings.rows, settings.split, there)
+    known = trained_on(Path(settings.run), pairs) if settings.run else None
     backbone = shared_backbone(settings.model)
     spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
     data = shared_tokens(splits, backbone, settings.data, spelling)
@@ -104,7 +106,6 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         data_sha256=pairs_digest(pairs),
         decode=asdict(settings.decode),
         **decoding,
-        rows_changed_since_training=settings.run is not None and rows_changed(settings.run, splits.record),
     )
     started = time.perf_counter()
     rows, pad_id = getattr(data, settings.split), backbone.tokenizer.pad_token_id
@@ -124,7 +125,7 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
         "decode": asdict(settings.decode),
     }
     started = time.perf_counter()
-    scores = write_predictions(run.folder, pairs, predictions, facts, execution, settings.eval.mutated)
+    scores = write_predictions(run.folder, pairs, predictions, facts, execution, settings.eval.mutated, known)
     scoring = round(time.perf_counter() - started, 1)
     run.finish(scores=scores, seconds={"generation": seconds, "scoring": scoring})
 

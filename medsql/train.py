@@ -65,6 +65,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     from medsql.model.module import FineTuner
     from medsql.model.reports import Reports
     from medsql.model.training import build_trainer, fit, hardware_record
+    from medsql.runs.trained_on import trained_on, write_trained_on
 
     splits = shared_splits(settings.data)
     _check_judged(settings, splits.validation)
@@ -73,6 +74,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
     tokenized = shared_tokens(splits, backbone, settings.data)
     run.pin(checkpoint=by_content(backbone.checkpoint), rows=splits.record["sha256"])
     run.note(data=splits.record, tokenized=tokenized.record, model=backbone.record())
+    write_trained_on(run.folder, splits.train)
 
     torch.manual_seed(settings.seed)  # of the adapters' first weights
     model = add_lora(backbone.model, settings.lora)
@@ -147,7 +149,8 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
         generated = time.perf_counter()
         facts = {"split": "test", "rows_in_split": len(splits.test), "max_new_tokens": decoder.max_new_tokens}
         facts |= {"decode": asdict(settings.decode)}
-        test = write_predictions(run.folder, splits.test, predictions, facts)
+        known = trained_on(run.folder, splits.test)
+        test = write_predictions(run.folder, splits.test, predictions, facts, trained_on=known)
         times = {"training": trained - started, "test": generated - trained}
         times |= {"scoring": time.perf_counter() - generated}
         log_results(loggers, settings.logger, run, saved, validation | values_of(test))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from tiny import tiny_t5, tiny_tokenizer
@@ -19,6 +20,7 @@ from medsql.model import decoder
 from medsql.runs.fingerprint import identity
 from medsql.runs.folder import Run, read_record
 from medsql.runs.predictions import read_predictions
+from medsql.runs.trained_on import TRAINED_ON
 from medsql.train import train
 
 FLUIDS = {"train": ["Blood", "Urine", "Ascites"], "validation": ["Pleural"], "test": ["Stool", "Bone"]}
@@ -102,7 +104,8 @@ def test_a_run_is_scored_without_its_further_rows_and_bounded_as_it_was_trained(
     own = scored(tmp_path / "own", f"run={tmp_path / 'run'}", *QUICK, "split=train", "decode.margin_tokens=3")
     assert (own["data"]["further"], own["max_new_tokens"]) == ({}, longest + 3)
     assert [row["sql"] for row in read_predictions(tmp_path / "own")] == [pair.sql for pair in OWN]
-    assert not own["rows_changed_since_training"] and "may have been trained on" not in caplog.text
+    assert own["scores"]["trained_on"] == len(OWN)
+    assert f"the model was trained on {len(OWN)} of the {len(OWN)} queries" in caplog.text
 
     (tmp_path / "other.jsonl").write_text(
         "".join(f'{{"question": "{i}?", "sql": "{i}"}}\n' for i in range(9))
@@ -110,6 +113,23 @@ def test_a_run_is_scored_without_its_further_rows_and_bounded_as_it_was_trained(
     typed = ("data=jsonl", f"data.path={tmp_path / 'other.jsonl'}", "decode.margin_tokens=3")
     other = scored(tmp_path / "others", f"run={tmp_path / 'run'}", *QUICK, *typed)
     assert other["tokenized"]["longest_target"] == 2 and other["max_new_tokens"] == longest + 3
+
+
+def test_a_score_says_which_queries_were_trained_on(source: list[str], tmp_path: Path) -> None:
+    trained = trained_in(tmp_path / "run", source)
+    assert trained["test"]["trained_on"] == 0
+    rows = read_predictions(tmp_path / "run")
+    again = tmp_path / "again.jsonl"
+    further = trained["data"]["further"]["augmented"]["rows"]
+    assert further and len(np.load(tmp_path / "run" / TRAINED_ON)) > len(OWN), "these count, too"
+    again.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in [*OWN * 3, fluid("Stool")]))
+    options = ("data=jsonl", f"data.path={again}", "data.split=report", BOUND, *QUICK)
+    tuned = scored(tmp_path / "tuned", f"run={tmp_path / 'run'}", *options)
+    rows = read_predictions(tmp_path / "tuned")
+    assert [row["trained_on"] for row in rows] == [row["sql"] in {pair.sql for pair in OWN} for row in rows]
+    assert tuned["scores"]["trained_on"] == sum(row["trained_on"] for row in rows) > 0
+    zero_shot = scored(tmp_path / "zero-shot", *source, BOUND)
+    assert zero_shot["scores"]["trained_on"] is None
 
 
 def test_invented_rows_are_not_scored_as_the_sources(source: list[str], tmp_path: Path) -> None:

@@ -72,7 +72,6 @@ def load_splits(settings: DataSettings) -> Splits:
     held_out = chain.from_iterable(pairs for name, pairs in splits.items() if name != "train")
     further = further_rows(own_training, held_out, settings)
     final["train"] = own_training + in_memory(further.rows)
-    sha256 = {name: pairs_digest(pairs) for name, pairs in final.items()}
     record = {
         "source": settings.source,
         "path": settings.path,
@@ -85,8 +84,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "further": further.record,
         "rows": {name: len(pairs) for name, pairs in final.items()},
         "overlaps": _overlaps(final),
-        "sha256": sha256,
-        "own_training_sha256": pairs_digest(own_training) if further.rows else sha256["train"],
+        "sha256": {name: pairs_digest(pairs) for name, pairs in final.items()},
     }
     if source.in_memory:
         record["in_memory"] = True
@@ -184,7 +182,7 @@ def _first_rows(
 
 def _overlaps(splits: dict[str, StoredPairs]) -> dict[str, dict[str, int]]:
     """For each two splits, how many distinct questions, and how many distinct queries, stand in both."""
-    distinct = {name: [np.unique(texts) for texts in _digests(pairs).T] for name, pairs in splits.items()}
+    distinct = {name: [np.unique(texts) for texts in digests(pairs).T] for name, pairs in splits.items()}
     overlaps: dict[str, dict[str, int]] = {}
     for one, other in combinations(splits, 2):
         questions, queries = (
@@ -200,11 +198,11 @@ def _overlaps(splits: dict[str, StoredPairs]) -> dict[str, dict[str, int]]:
 
 def _distinct(pairs: Iterable[Pair]) -> np.ndarray:
     """The places of the pairs that no pair before them equals, in order."""
-    _, first = np.unique(_digests(pairs).view("V32"), return_index=True)
+    _, first = np.unique(digests(pairs).view("V32"), return_index=True)
     return np.sort(first)
 
 
-def _digests(pairs: Iterable[Pair]) -> np.ndarray:
+def digests(pairs: Iterable[Pair]) -> np.ndarray:
     """BLAKE2b of each pair's question and query, shape (pairs, 2), 16 bytes each.
 
     They stand for the texts where all of these are compared: two texts that share 128 bits will not turn up.

@@ -88,32 +88,6 @@ def longest_target_of(run: str) -> int:
     return int(finished_run(run)[1]["tokenized"]["longest_target"])
 
 
-def rows_changed(run: str, data: dict[str, Any]) -> bool:
-    """Whether the source that a run was trained on has other rows by now, which is logged.
-
-    Its splits are then other ones too, and rows to be scored may be among those trained on.
-    """
-    trained = finished_run(run)[1]["data"]
-    same_source = all(trained[key] == data[key] for key in ("source", "path", "split"))
-    changed = same_source and _differ(trained, data)
-    if changed:
-        log.warning("the rows are not those of %s: what is scored may have been trained on", run)
-    return changed
-
-
-def _differ(trained: dict[str, Any], data: dict[str, Any]) -> bool:
-    """Whether the source's own training rows differ, whatever was added to them.
-
-    A record from before these had a digest of their own has one of all training rows. Where some were added,
-    that says nothing, and the held-out rows must tell, which are cut from the same source.
-    """
-    if "own_training_sha256" in trained:
-        return bool(trained["own_training_sha256"] != data["own_training_sha256"])
-    before, now = trained["sha256"], data["sha256"] | {"train": data["own_training_sha256"]}
-    told_by = ("validation", "test") if trained.get("further") else ("train",)
-    return any(before[name] != now[name] for name in told_by)
-
-
 def of_run(settings: Asking, explicit: set[str]) -> Asking:
     """The settings completed by what the named run was trained with, except what was typed (`explicit`).
 

@@ -33,6 +33,7 @@ def write_predictions(
     facts: dict[str, Any],
     execution: Execution | None = None,
     mutated: int = MUTATED,
+    trained_on: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
     """Score `predictions[i]` against `pairs[i]` and write all three files; returns what `metrics.json` holds.
 
@@ -43,7 +44,9 @@ def write_predictions(
     which is logged.
 
     `execution` is where queries run, by default on databases made for each gold query; how sharp these are is
-    measured on mutants of up to `mutated` gold queries. Raises `ValueError` where the two differ in length.
+    measured on mutants of up to `mutated` gold queries. `trained_on` says of each row whether the model was
+    trained on its query, where that is known. Raises `ValueError` where pairs and predictions differ in
+    length.
     """
     if not pairs:
         log.warning("the %s split is empty: nothing is scored", facts["split"])
@@ -67,6 +70,7 @@ def write_predictions(
             "verdict": verdict(prediction.sql),
             **scores,
             "patterns": error_patterns(prediction.sql, pair.sql, prediction.truncated),
+            "trained_on": trained_on and trained_on[index],
         }
         for index, (pair, prediction, scores) in enumerate(zip(pairs, predictions, scored, strict=True))
     ]
@@ -75,6 +79,7 @@ def write_predictions(
     metrics = facts | score(scored)
     metrics |= {
         "truncated": sum(row["truncated"] for row in rows),
+        "trained_on": trained_on and sum(trained_on),
         "gold": dict(execution.of_gold),
         "database": execution.database and str(execution.database),
         "mutants": mutants,
@@ -113,6 +118,8 @@ def _warn(metrics: dict[str, Any]) -> None:
     if metrics["truncated"]:
         bound = metrics.get("max_new_tokens")
         log.warning("%d of %d outputs were cut at %s tokens", metrics["truncated"], metrics["n"], bound)
+    if metrics["trained_on"]:
+        log.warning("the model was trained on %d of the %d queries", metrics["trained_on"], metrics["n"])
     guided = metrics.get("guided", {})
     if guided.get("none_runs"):
         log.warning("%d of %d rows have no beam that runs on the schema", guided["none_runs"], metrics["n"])

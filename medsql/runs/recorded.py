@@ -73,8 +73,8 @@ class Recorded:
     scored: str = ""
     tuned: bool = False
     base: str = ""
-    trained_on: bool = False
-    """Whether the data changed since training, so that rows scored may be among those trained on."""
+    trained_on: int = 0
+    """Of the `n` rows scored, those whose query the model was trained on; 0, too, where that is not known."""
     split: str = ""
     n: int | None = None
     rows: str | None = None
@@ -184,7 +184,7 @@ def _of_scores(record: dict[str, Any]) -> dict[str, Any]:
         "scored": _fact(record, "scored", str, ""),
         "tuned": bool(record.get("tuned")),
         "base": _fact(record, "base", str, ""),
-        "trained_on": bool(record.get("rows_changed_since_training")),
+        "trained_on": _fact(scores, "trained_on", int, 0),
         "split": split,
         "n": n,
         "rows": _fact(record, "data_sha256", str, None) or hashes.get(split),

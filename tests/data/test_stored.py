@@ -164,7 +164,6 @@ def test_duplicates_overlaps_and_digests_are_those_of_lists_and_sets(tmp_path):
     record = splits.record
     assert record["duplicates"] == {name: len(rows[name]) - len(kept[name]) for name in rows}
     assert record["sha256"] == {name: pairs_digest(split) for name, split in kept.items()}
-    assert record["own_training_sha256"] == record["sha256"]["train"]
     for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
         assert record["overlaps"][f"{one}/{other}"] == {
             "questions": len({p.question for p in rows[one]} & {p.question for p in rows[other]}),

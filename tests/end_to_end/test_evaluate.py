@@ -235,19 +235,6 @@ def test_what_cannot_be_scored_is_said_in_one_line(command, tmp_path, arguments,
     assert result.stderr.startswith("medsql: ") and result.stderr.count("\n") == 1 and says in result.stderr
 
 
-@pytest.mark.slow
-def test_rows_that_changed_since_training_are_said_to_have(command, training, pairs, tmp_path):
-    own = tmp_path / "own.jsonl"
-    own.write_text(pairs.read_text())
-    quick = ["optim.max_steps=1", f"data.path={own}", "name=run"]
-    assert command("train", *training, *quick).returncode == 0
-    own.write_text("".join(pairs.read_text().splitlines(keepends=True)[:40]))
-    result = command("evaluate", "run=latest", "decode.max_new_tokens=2", "trainer=cpu")
-    assert result.returncode == 0, result.stderr
-    assert "may have been trained on" in result.stdout
-    assert [record(folder)["rows_changed_since_training"] for folder in evaluations(tmp_path)] == [True]
-
-
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated"])
 def test_a_damaged_adapter_is_said_in_one_line(command, trained, small, damage):
     weights = trained / "adapter" / "adapter_model.safetensors"

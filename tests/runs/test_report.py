@@ -285,13 +285,13 @@ def test_doubtful_runs_are_said_to_be(report, tmp_path):
     with Run(tmp_path / "halted", "train", {}, {"objective": "val/loss"}) as run:
         run.note(environment={"git_commit": "0123456789abcdef-dirty"})
     other = trained(tmp_path / "other", data={"sha256": {"test": "others", "validation": "validation rows"}})
-    scored = rewritten(evaluated(tmp_path / "scored", 3), rows_changed_since_training=True)
+    scored = evaluated(tmp_path / "scored", 3, trained_on=2)
     page = (report(done, tmp_path / "halted", other, scored) / "report.html").read_text()
     for doubt in (
         "halted: killed, not finished",
         "halted: ran on changes that are in no commit (0123456-dirty)",
         "done: the model asked for did not load, bundled:mini took its place",
-        "scored: may have been scored on rows trained on",
+        "scored: was trained on 2 of the 20 queries that it is scored on",
         "the runs were tested on different rows",
     ):
         assert f"<li>{doubt}" in page
