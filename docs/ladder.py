@@ -1,7 +1,8 @@
-"""Prints the ladder of docs/results.md: `python docs/ladder.py RUNG RUNG …`, from the lowest on.
+"""Prints the ladder of docs/results.md: `python docs/ladder.py [--unseen] RUNG RUNG …`, from the lowest on.
 
 A rung is the folder of an evaluation, or of a sweep of them, as over the folds of a cross-validation, whose
-rows then count together. Each is tested against the one before it, on the same rows.
+rows then count together. Each is tested against the one before it, on the same rows; with `--unseen`, on
+those whose query no rung was trained on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class Rung(NamedTuple):
 
 def main(folders: Sequence[str]) -> None:
     """Print a table of scores, and one of the steps from each rung to the next."""
-    rungs = [read_rung(Path(folder)) for folder in folders]
+    rungs = [read_rung(Path(folder)) for folder in folders if folder != "--unseen"]
+    if "--unseen" in folders:
+        rungs = unseen(rungs)
     print_table(["", *SHOWN, "ms a query"], [scores(rung) for rung in rungs])
     steps = [step(lower, upper) for lower, upper in pairwise(rungs)]
     print_table(["", *(heading for name in TESTED for heading in (f"{name}, points", "p"))], steps)
@@ -55,6 +58,18 @@ def read_rung(folder: Path) -> Rung:
     if not rows:
         raise UserError(f"{folder} holds no evaluation")
     return Rung(folder.name, rows, 1000 * seconds / len(rows))
+
+
+def unseen(rungs: Sequence[Rung]) -> list[Rung]:
+    """The rungs without the rows whose query one of them was trained on.
+
+    Raises `UserError` for an evaluation that does not know which these are.
+    """
+    for rung in rungs:
+        if any(row.get("trained_on") is None for row in rung.rows):
+            raise UserError(f"{rung.name} does not say which queries its model was trained on")
+    seen = {row["sql"] for rung in rungs for row in rung.rows if row["trained_on"]}
+    return [rung._replace(rows=[row for row in rung.rows if row["sql"] not in seen]) for rung in rungs]
 
 
 def scores(rung: Rung) -> list[str]:
