@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from forked import Server
 from safetensors.torch import load_file
 
 from medsql.runs.folder import read_record
@@ -19,9 +22,19 @@ from medsql.runs.folder import read_record
 def run_command(
     door: str, *arguments: str, cwd: Path, timeout: float = 300, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m medsql.<door>` to its end."""
+    """Run `python -m medsql.<door>` to its end, in a fork where it needs nothing special."""
+    if not options:
+        return forked_doors().run(door, *arguments, cwd=cwd, timeout=timeout)
     command = [sys.executable, "-m", f"medsql.{door}", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout, **options)
+
+
+@cache
+def forked_doors() -> Server:
+    """The one of this process."""
+    server = Server()
+    atexit.register(server.close)
+    return server
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> None:
