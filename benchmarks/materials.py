@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from medsql.composition import CONF, to_settings
-from medsql.config import TrainSettings
+from medsql.composition import to_settings
+from medsql.config import CONF, TrainSettings
 from medsql.data.module import PairsModule
 from medsql.data.splits import Splits, load_splits
 from medsql.data.tokenized import TokenizedSplits, tokenize_splits

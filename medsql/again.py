@@ -13,9 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from medsql.composition import CONF, explain, quoted, to_settings, with_paths
-from medsql.config import TrainSettings
+from medsql.composition import quoted, to_settings, with_paths
+from medsql.config import CONF, TrainSettings
 from medsql.errors import UserError
+from medsql.explain import explain
 from medsql.runs.fingerprint import LATER, difference, flatten, identity
 from medsql.runs.overrides import options_of, overrides_of
 from medsql.runs.recorded import Again, Recorded, ranked, unlike

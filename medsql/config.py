@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from medsql.errors import UserError
+
+CONF = Path(__file__).parent.parent / "conf"
 
 SCORES = (
     "exact_match",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from medsql.composition import CONF, composed, explicit_keys
-from medsql.config import DecodeSettings, DemoSettings, SettingsError
+from medsql.composition import composed, explicit_keys
+from medsql.config import CONF, DecodeSettings, DemoSettings, SettingsError
 from medsql.door import door
 from medsql.errors import UserError
 

@@ -21,8 +21,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from medsql.composition import CONF, SETTINGS, causes, checked_settings, quoted, user_error
-from medsql.config import SettingsError
+from medsql.composition import SETTINGS, checked_settings, quoted
+from medsql.config import CONF, SettingsError
+from medsql.explain import causes, user_error
 from medsql.runs.folder import RunBusy, RunConflict, RunPruned
 
 PATHS = (

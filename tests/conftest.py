@@ -10,7 +10,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from medsql.composition import CONF, SETTINGS, to_settings
+from medsql.composition import SETTINGS, to_settings
+from medsql.config import CONF
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from medsql.again import PATHS, _value, best_again, command_for
-from medsql.composition import CONF, to_settings, with_paths
-from medsql.config import TrainSettings
+from medsql.composition import to_settings, with_paths
+from medsql.config import CONF, TrainSettings
 from medsql.runs.fingerprint import fingerprint, identity
 from medsql.runs.folder import RECORD, Run
 from medsql.runs.labels import labelled

@@ -12,9 +12,10 @@ from omegaconf import DictConfig
 
 from hydra_plugins.medsql_grid_sweeper import _name_of_one
 from medsql import composition
-from medsql.composition import CONF, SETTINGS, explain, folder_name, sweep_folder, unknown_key, with_paths
-from medsql.config import SettingsError
+from medsql.composition import SETTINGS, folder_name, sweep_folder, with_paths
+from medsql.config import CONF, SettingsError
 from medsql.door import name_runs, quote_paths
+from medsql.explain import explain, unknown_key
 from medsql.runs.fingerprint import flatten
 
 NEEDS = {option: ["data.path=somewhere"] for option in ("mimicsql", "jsonl", "mixture")}

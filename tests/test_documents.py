@@ -21,7 +21,8 @@ from hydra.core.override_parser.types import Override
 from tiny import finished_run
 
 from medsql import text_to_sql
-from medsql.composition import CONF, SETTINGS, to_settings
+from medsql.composition import SETTINGS, to_settings
+from medsql.config import CONF
 from medsql.data.hospital.cohort import generate_tables, in_memory
 from medsql.data.pairs import Prediction
 from medsql.door import check_options, name_runs, quote_paths

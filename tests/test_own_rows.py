@@ -13,7 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from tiny import tiny_t5, tiny_tokenizer
 
-from medsql.composition import CONF, checked_settings
+from medsql.composition import checked_settings
+from medsql.config import CONF
 from medsql.data.pairs import Pair
 from medsql.evaluate import evaluate, score_baseline
 from medsql.model import decoder

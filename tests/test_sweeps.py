@@ -7,8 +7,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from medsql.composition import CONF, to_settings
-from medsql.config import TrainSettings
+from medsql.composition import to_settings
+from medsql.config import CONF, TrainSettings
 
 NEEDS = {"ladder": ["data.path=somewhere"]}
 SWEEPS = sorted((CONF.parent / "sweeps").glob("*.yaml"))

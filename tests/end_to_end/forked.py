@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 PRELOADED = (
@@ -67,7 +68,7 @@ class Server:
     def close(self) -> None:
         self._process.communicate()
 
-    def _send(self, request: dict[str, object]) -> None:
+    def _send(self, request: Mapping[str, object]) -> None:
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
 
