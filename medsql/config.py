@@ -28,6 +28,9 @@ SCORES = (
 """What a prediction is scored by: see `medsql.metrics.scores`."""
 
 VALIDATION_METRICS = ("val/loss", *(f"val/{name}" for name in SCORES))
+LAST = "last"
+"""In the place of a score that chooses a checkpoint: the last one, whatever its scores."""
+
 """What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
 
 COSTS = ("parameters",)
@@ -191,6 +194,7 @@ class DataSettings:
     `path` is a folder (`mimicsql`), a file or folder (`jsonl`) or a hub name or folder
     (`medical_text_to_sql`). `*_rows` keep the first rows of a split; null keeps all.
     With `split: report`, `fold` makes the test rows one of `FOLDS` parts of the pool, for cross-validation.
+    `refit` trains on the validation rows, too, once all else was chosen on them.
     `pairs` and `seed` shape what is generated, the synthetic hospital and the corpus of pretraining,
     and `admissions` the hospital alone. The corpus holds whole prompts and
     splits of its own: it needs `prompt: none` and `split: source`, and `lossless: false`, for its sentinels
@@ -212,6 +216,7 @@ class DataSettings:
     validation_rows: int | None = None
     test_rows: int | None = None
     fold: int | None = None
+    refit: bool = False
     admissions: int = 100
     pairs: int = 2000
     seed: int = 42
@@ -351,13 +356,16 @@ class ValidationSettings:
 
 @dataclass
 class CheckpointSettings:
-    """Which checkpoints stay: the last, and the `keep` best by `monitor`. The best is restored."""
+    """Which checkpoints stay: the last, and the `keep` best by `monitor`. The best is restored.
+
+    With `monitor: last` that is the last.
+    """
 
     monitor: str
     keep: int
 
     def __post_init__(self) -> None:
-        _check_choice("checkpoint.monitor", self.monitor, VALIDATION_METRICS)
+        _check_choice("checkpoint.monitor", self.monitor, (*VALIDATION_METRICS, LAST))
         _check_range("checkpoint.keep", self.keep, 1)
 
 
@@ -430,9 +438,14 @@ class FitSettings:
         _check_choice("objective", self.objective, VALIDATION_METRICS)
         for key, metric in (("objective", self.objective), ("checkpoint.monitor", self.checkpoint.monitor)):
             _check(
-                metric == "val/loss" or self.validation.generate_rows != 0,
+                metric in ("val/loss", LAST) or self.validation.generate_rows != 0,
                 f"{key}={metric} contradicts validation.generate_rows=0: no SQL is generated to score",
             )
+        _check(
+            not self.data.refit or self.checkpoint.monitor == LAST,
+            f"data.refit=true contradicts checkpoint.monitor={self.checkpoint.monitor}: validation rows that "
+            f"are trained on choose no checkpoint; checkpoint.monitor={LAST} takes the last",
+        )
 
 
 @dataclass(kw_only=True)

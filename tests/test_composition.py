@@ -201,6 +201,7 @@ def test_alpha_stays_where_it_is_set(settings):
         ("optim.warmup_ratio=1.5", "optim.warmup_ratio=1.5: must be from 0 to 1"),
         ("data.prompt=reprot", "choose one of report"),
         ("data.fold=0", "data.fold=0 contradicts data.split=source"),
+        ("data.refit=true", "data.refit=true contradicts checkpoint.monitor=val/loss"),
         ("data=mimicsql", "needs data.path"),
         ("data.augment=-1", "data.augment=-1.0: must be from 0 to 100"),
         ("data.augment=nan", "data.augment=nan: must be from 0 to 100"),

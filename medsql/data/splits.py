@@ -68,8 +68,13 @@ def load_splits(settings: DataSettings) -> Splits:
         log.warning("%s: %d exact duplicates %s", name, duplicates[name], fate)
     splits, how = _report_splits(source, settings) if report else _source_splits(source, distinct, settings)
     final, limits = _first_rows(splits, settings)
+    trained = ("train", "validation") if settings.refit else ("train",)
+    if settings.refit:
+        rows = counted(len(final["validation"]), "validation row")
+        log.warning("data.refit: %s trained on, too, so validation scores say nothing of new rows", rows)
+        final["train"] += final["validation"]
     own_training = final["train"]
-    held_out = chain.from_iterable(pairs for name, pairs in splits.items() if name != "train")
+    held_out = chain.from_iterable(pairs for name, pairs in splits.items() if name not in trained)
     further = further_rows(own_training, held_out, settings)
     final["train"] = own_training + in_memory(further.rows)
     record = {
@@ -81,6 +86,7 @@ def load_splits(settings: DataSettings) -> Splits:
         "duplicates": duplicates,
         "duplicates_dropped": settings.split == "source",
         "limits": limits,
+        "refit": settings.refit,
         "further": further.record,
         "rows": {name: len(pairs) for name, pairs in final.items()},
         "overlaps": _overlaps(final),

@@ -22,7 +22,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-from medsql.config import CheckpointSettings
+from medsql.config import LAST, CheckpointSettings
 from medsql.model.module import FineTuner, TrainingError
 from medsql.runs.labels import short
 
@@ -259,7 +259,12 @@ class Checkpoints(pl.Callback):
         return [int(name[1]) for name in names if name]
 
     def _rank(self, step: int) -> tuple[float, int]:
-        """Sort key, best first: losses ascend, other metrics descend, and the earlier step wins."""
+        """Sort key, best first: losses ascend, other metrics descend, and the earlier step wins.
+
+        Where the last is to be taken, the later one.
+        """
+        if self.settings.monitor == LAST:
+            return (-step, step)
         score = self.validations[step][self.settings.monitor]
         return (score if self.settings.monitor == "val/loss" else -score, step)
 

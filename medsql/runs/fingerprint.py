@@ -37,6 +37,7 @@ LATER: dict[str, Any] = {
     "model.lacks": None,
     "data.lossless": False,
     "data.fold": None,
+    "data.refit": False,
     "data.augment": 0,
     "data.templates": None,
     "data.hospital_epochs": 0,

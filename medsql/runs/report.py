@@ -341,5 +341,7 @@ def _doubts(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, str]]:
             yield record, f"ran on changes that are in no commit ({record.commit})"
         if record.fell_back:
             yield record, f"the model asked for did not load, {record.checkpoint} took its place"
+        if record.kind == "train" and record.settings.get("data.refit"):
+            yield record, "was validated on rows that it was trained on, too: data.refit"
         if record.kind == "evaluate" and record.trained_on:
             yield record, f"was trained on {record.trained_on} of the {record.n} queries that it is scored on"

@@ -156,6 +156,14 @@ def test_texts_that_stand_in_two_splits_are_counted_once_for_each_two(folder, ca
     assert "train/validation: 2 questions and 2 queries in both" in caplog.text
 
 
+def test_validation_rows_are_trained_on_too_where_that_is_asked(folder, caplog):
+    splits = load_splits(settings(folder, refit=True, validation_rows=2))
+    assert numbers(splits.train) == [*range(10), 10, 11] == numbers(splits.own_training)
+    assert numbers(splits.validation) == [10, 11] and numbers(splits.test) == [13, 14]
+    assert splits.record["refit"] and splits.record["rows"]["train"] == 12
+    assert "data.refit: 2 validation rows trained on, too" in caplog.text
+
+
 def test_row_limits_keep_the_first_rows_and_are_recorded(folder, caplog):
     caplog.set_level("INFO")
     splits = load_splits(settings(folder, train_rows=4, validation_rows=1, test_rows=50))

@@ -224,6 +224,15 @@ def test_metrics_other_than_the_loss_are_maximised(tmp_path: Path) -> None:
     assert run.checkpoints.best_step == 2
 
 
+def test_the_last_is_taken_where_no_score_is_to_choose(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path, steps=3, every_steps=1, keep=1, monitor="last")
+    losses = iter([0.1, 0.3, 0.2])
+    run.module.validation_loss.compute = lambda: torch.tensor(next(losses))
+    run.fit()
+    assert run.checkpoints.restore_best(run.module)["val/loss"] == pytest.approx(0.2)
+    assert run.checkpoints.best_step == 3
+
+
 def test_restoring_the_best_brings_its_weights_back(tmp_path: Path) -> None:
     weights: dict[int, dict[str, torch.Tensor]] = {}
 

@@ -41,6 +41,7 @@ def trained(
             "source": "synthetic",
             "split": "source",
             "max_target_tokens": facts.pop("target_tokens", 512),
+            "refit": facts.pop("refit", False),
         },
     }
     with Run(folder, "train", {"lora.r": rank, "seed": 42}, settings) as run:
@@ -286,12 +287,14 @@ def test_doubtful_runs_are_said_to_be(report, tmp_path):
         run.note(environment={"git_commit": "0123456789abcdef-dirty"})
     other = trained(tmp_path / "other", data={"sha256": {"test": "others", "validation": "validation rows"}})
     scored = evaluated(tmp_path / "scored", 3, trained_on=2)
-    page = (report(done, tmp_path / "halted", other, scored) / "report.html").read_text()
+    refit = trained(tmp_path / "refit", refit=True)
+    page = (report(done, tmp_path / "halted", other, scored, refit) / "report.html").read_text()
     for doubt in (
         "halted: killed, not finished",
         "halted: ran on changes that are in no commit (0123456-dirty)",
         "done: the model asked for did not load, bundled:mini took its place",
         "scored: was trained on 2 of the 20 queries that it is scored on",
+        "refit: was validated on rows that it was trained on, too: data.refit",
         "the runs were tested on different rows",
     ):
         assert f"<li>{doubt}" in page
