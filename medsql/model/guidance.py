@@ -16,7 +16,8 @@ from medsql.sql.repair import Repairer
 class Guidance:
     """Chooses a beam, repairs it, or both, in this order; never with a look at a gold query.
 
-    With `grounded`, which needs both, beams come first whose values are known, once repaired, or asked for.
+    With `grounded`, which needs both, beams come first whose values are known, once repaired, or asked for;
+    where none is such a beam, values are copied from the question.
     """
 
     chooser: Chooser | None = None
@@ -34,6 +35,9 @@ class Guidance:
         if self.repairer is None:
             return taken
         repaired, repairs = self.repairer.repair(taken.sql)
+        if self.grounded:
+            repaired, copied = self.repairer.copy_again(repaired, asked)
+            repairs += copied
         return taken._replace(sql=repaired, written=taken.sql, repairs=repairs)
 
     def _is_grounded(self, sql: str, asked: str) -> bool:

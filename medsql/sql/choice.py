@@ -27,15 +27,21 @@ EMPTY = "empty"
 REPEATS = "repeats itself"
 """The verdict on a beam that runs but has a condition or an output twice, as no query of MIMICSQL has."""
 
+IDLE = "idle table"
+"""The verdict on a beam that runs but joins a table and asks nothing of it, as no query of MIMICSQL does."""
+
 UNGROUNDED = "ungrounded"
 """The verdict on a beam that runs, with a value that is neither known nor asked for."""
+
+RANK = {UNGROUNDED: 1, REPEATS: 2, IDLE: 2}
+"""How far a beam that runs is from what is wanted, by its verdict; 0 for all others."""
 
 
 class Choice(NamedTuple):
     """The beam that was taken, counted from 0, whether it runs, and how those that were looked at ended.
 
-    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there `REPEATS`
-    or `UNGROUNDED`, and where the user has a database, those on that: `EMPTY` where it finds nothing.
+    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there `REPEATS`,
+    `IDLE` or `UNGROUNDED`, and where the user has a database, those on that: `EMPTY` where it finds nothing.
     """
 
     beam: int
@@ -46,7 +52,8 @@ class Choice(NamedTuple):
 class Chooser:
     """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
 
-    Those that find nothing come next, then those that are not grounded, then those that repeat themselves.
+    Those that find nothing come next, then those that are not grounded, then those that repeat themselves or
+    join a table for nothing.
 
     `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
     ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
@@ -69,6 +76,8 @@ class Chooser:
                 if runs:
                     if repeats_itself(sql):
                         verdict = REPEATS
+                    elif has_idle_table(sql):
+                        verdict = IDLE
                     elif is_grounded and not is_grounded(sql):
                         verdict = UNGROUNDED
                     else:
@@ -77,7 +86,7 @@ class Chooser:
                 if verdict == "ok":
                     return Choice(beam, True, tuple(verdicts))
                 if runs:
-                    running.append(({UNGROUNDED: 1, REPEATS: 2}.get(verdict, 0), beam))
+                    running.append((RANK.get(verdict, 0), beam))
         return Choice(min(running)[1] if running else 0, bool(running), tuple(verdicts))
 
     def _open_database(self) -> AbstractContextManager[Sandbox | None]:
@@ -92,6 +101,18 @@ def repeats_itself(sql: str) -> bool:
     where = query.args.get("where")
     conditions = list(where.this.flatten()) if where and isinstance(where.this, exp.And) else []
     return any(len({*map(exp.Expression.sql, each)}) < len(each) for each in (conditions, query.expressions))
+
+
+def has_idle_table(sql: str) -> bool:
+    """Whether a query joins a table whose columns it names nowhere but in the join."""
+    query = parse_query(sql)
+    if not isinstance(query, exp.Select):
+        return False
+    joins = query.args.get("joins") or []
+    joining = {id(column) for join in joins for column in join.find_all(exp.Column)}
+    asked = {column.table.upper() for column in query.find_all(exp.Column) if id(column) not in joining}
+    joined = {join.this.alias_or_name.upper() for join in joins}
+    return not (joined <= asked or "" in asked)
 
 
 def _on_database(sql: str, database: Sandbox | None) -> str:

@@ -5,13 +5,15 @@ Only the characters of a mended name or literal change; the rest stays byte for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from sqlglot import exp
 
-from medsql.sql.closest import Abbreviations, KnownValues, words_of
+from medsql.sql.closest import Abbreviations, KnownValues, Match, words_of
+from medsql.sql.grounding import copied_words, is_asked
 from medsql.sql.known_values import Values
 from medsql.sql.parsing import Node, parse_as_written
 from medsql.sql.parts import Column
@@ -24,8 +26,8 @@ class Repair(NamedTuple):
     """One thing that was mended.
 
     `kind` is `report's column`, `misspelt column`, `literal's case`, `literal's wording`, `literal's
-    spelling` or `literal's style`. `column` is TABLE.COLUMN: the real column, and for a literal the one
-    that it is compared with.
+    spelling`, `literal's style` or `literal's copying`. `column` is TABLE.COLUMN: the real column, and for
+    a literal the one that it is compared with.
     """
 
     kind: str
@@ -62,17 +64,15 @@ class Repairer:
         where all its known values are written in one style, such as capitals, and the literal in another.
         Numbers, dates, codes and all other literals stay. Raises nothing, whatever `sql` is.
         """
-        query = parse_as_written(sql)
-        if query is None:
-            return sql, ()
-        try:
-            edits = sorted(self._edits(query), key=lambda edit: edit[0].meta["start"])
-        except RecursionError:
-            return sql, ()
-        for node, repair in reversed(edits):
-            start, end = node.meta["start"], node.meta["end"] + 1
-            sql = sql[:start] + _quoted_like(sql[start:end], repair.repaired) + sql[end:]
-        return sql, tuple(repair for _, repair in edits)
+        return _edited(sql, self._edits)
+
+    def copy_again(self, sql: str, asked: str) -> tuple[str, tuple[Repair, ...]]:
+        """The query with values that are neither known nor asked for copied from what was asked, and which.
+
+        Each becomes the words it is most like there (`medsql.sql.grounding.copied_words`), written as values
+        of its column are. One that is like none stays. Raises nothing, whatever `sql` is.
+        """
+        return _edited(sql, partial(self._copies, asked=asked))
 
     def _edits(self, query: exp.Query) -> Iterator[tuple[Node, Repair]]:
         """Each name or literal that is to be replaced, with its repair."""
@@ -85,15 +85,49 @@ class Repairer:
             yield from self._literal(compared, literal)
 
     def _literal(self, column: Column, literal: Node) -> Iterator[tuple[Node, Repair]]:
-        known = self.known.get(column)
-        if known is None or literal.name in known:
-            return
-        people = column == _PEOPLE
-        match = known.in_other_case(literal.name) if people else known.closest(literal.name, self._threshold)
-        match = match or known.in_style(literal.name)
+        match = self._match(column, literal.name)
         if match is not None:
             kind = f"literal's {match.difference}"
             yield literal, Repair(kind, ".".join(column), literal.name, match.value)
+
+    def _match(self, column: Column, text: str) -> Match | None:
+        """The value that a text is another writing of, or the text in its column's style."""
+        known = self.known.get(column)
+        if known is None or text in known:
+            return None
+        people = column == _PEOPLE
+        match = known.in_other_case(text) if people else known.closest(text, self._threshold)
+        return match or known.in_style(text)
+
+    def _copies(self, query: exp.Query, asked: str) -> Iterator[tuple[Node, Repair]]:
+        for column, literal in Scope(query).literals(query):
+            text = literal.name
+            if text in self.known.get(column, ()) or is_asked(text, asked):
+                continue
+            if (words := copied_words(text, asked)) is None:
+                continue
+            if text[:1].isupper():  # as most values begin
+                words = words[0].upper() + words[1:]
+            match = self._match(column, words)
+            value = words if match is None else match.value
+            yield literal, Repair("literal's copying", ".".join(column), text, value)
+
+
+def _edited(
+    sql: str, edits_of: Callable[[exp.Query], Iterable[tuple[Node, Repair]]]
+) -> tuple[str, tuple[Repair, ...]]:
+    """The query with its edits, and their repairs in the order they stand there."""
+    query = parse_as_written(sql)
+    if query is None:
+        return sql, ()
+    try:
+        edits = sorted(edits_of(query), key=lambda edit: edit[0].meta["start"])
+    except RecursionError:
+        return sql, ()
+    for node, repair in reversed(edits):
+        start, end = node.meta["start"], node.meta["end"] + 1
+        sql = sql[:start] + _quoted_like(sql[start:end], repair.repaired) + sql[end:]
+    return sql, tuple(repair for _, repair in edits)
 
 
 def _quoted_like(written: str, text: str) -> str:

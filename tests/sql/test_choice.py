@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from medsql.errors import UserError
-from medsql.sql.choice import Chooser, repeats_itself
+from medsql.sql.choice import Chooser, has_idle_table, repeats_itself
 
 NO_COLUMN = "SELECT LAB.WARD FROM LAB"
 NO_SQL = "SELECT SELECT"
@@ -14,6 +14,8 @@ NONE_COUNTED = 'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "Ink"'
 BLOOD = 'SELECT LAB.FLUID FROM LAB WHERE LAB."FLUID" = "Blood"'
 TWICE = f'{BLOOD} AND LAB."FLUID" = "Blood"'
 OUTPUT_TWICE = "SELECT LAB.FLUID, LAB.FLUID FROM LAB"
+JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID"
+IDLE = f"SELECT DEMOGRAPHIC.AGE {JOINED}"
 COUNTED = 'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "Blood"'
 
 
@@ -32,6 +34,7 @@ def own(tmp_path):
         ([NO_COLUMN, NO_SQL, NOTHING, BLOOD], 2, True, ("unknown column LAB.WARD", "syntax error", "ok")),
         ([TWICE, NO_SQL, BLOOD], 2, True, ("repeats itself", "syntax error", "ok")),
         ([NO_SQL, OUTPUT_TWICE, TWICE], 1, True, ("syntax error", "repeats itself", "repeats itself")),
+        ([IDLE, TWICE, BLOOD], 2, True, ("idle table", "repeats itself", "ok")),
         ([NO_COLUMN, NO_SQL], 0, False, ("unknown column LAB.WARD", "syntax error")),
         ([""], 0, False, ("syntax error",)),
     ],
@@ -43,6 +46,7 @@ def test_the_first_beam_that_runs_is_taken_whatever_it_finds(beams, taken, runs,
 def test_of_beams_that_run_the_next_best_is_one_that_finds_nothing_then_an_ungrounded_one(own):
     grounded = {NOTHING: True, NONE_COUNTED: True}.get
     assert Chooser()([TWICE, BLOOD], grounded) == (1, True, ("repeats itself", "ungrounded"))
+    assert Chooser()([IDLE, BLOOD], grounded) == (1, True, ("idle table", "ungrounded"))
     choice = Chooser(own)([TWICE, BLOOD, NOTHING, NONE_COUNTED], grounded)
     assert choice == (2, True, ("repeats itself", "ungrounded", "empty", "empty"))
 
@@ -50,6 +54,23 @@ def test_of_beams_that_run_the_next_best_is_one_that_finds_nothing_then_an_ungro
 @pytest.mark.parametrize("sql", [BLOOD, f'{BLOOD} AND LAB."FLUID" = "Ink"', f"{TWICE} OR 1 = 1", "SELECT 1"])
 def test_what_is_said_once_does_not_repeat_itself(sql):
     assert not repeats_itself(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "idle"),
+    [
+        (IDLE, True),
+        (f'SELECT COUNT ( * ) {JOINED} WHERE DEMOGRAPHIC."AGE" < "50"', True),
+        (f"SELECT LAB.FLUID {JOINED}", False),
+        (f'SELECT COUNT ( * ) {JOINED} WHERE LAB."FLUID" = "Blood"', False),
+        (f"SELECT FLUID {JOINED}", False),  # of which table, the name does not say
+        ("SELECT d.AGE FROM DEMOGRAPHIC d INNER JOIN LAB l on d.HADM_ID = l.HADM_ID", True),
+        ("SELECT DEMOGRAPHIC.AGE FROM DEMOGRAPHIC", False),
+        (NO_SQL, False),
+    ],
+)
+def test_a_table_is_idle_where_nothing_but_the_join_names_it(sql, idle):
+    assert has_idle_table(sql) == idle
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
-"""Which queries have no text value but known ones and such as stand in the question."""
+"""Which queries have no text value but known ones and such as stand in the question, and what was copied."""
 
 import pytest
 
-from medsql.sql.grounding import is_grounded
+from medsql.sql.closest import KnownValues
+from medsql.sql.grounding import copied_words, is_grounded
 from medsql.sql.parts import Column
 
-VALUES = {Column("LAB", "FLUID"): ["Blood", "Pleural"], Column("LAB", "LABEL"): ["Glucose", "Hemoglobin"]}
+VALUES = {
+    Column("LAB", "FLUID"): KnownValues(["Blood", "Pleural"], {}),
+    Column("LAB", "LABEL"): KnownValues(["Glucose", "Hemoglobin", "Sample"], {}),
+}
 JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
 
 
@@ -17,6 +21,9 @@ JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID W
         ('LAB."FLUID" = "Pleural, LEFT-side"', True),  # asked for
         ('LAB."FLUID" = "Blood" AND LAB."LABEL" = "Blood"', False),  # of another column
         ('LAB."CATEGORY" = "Chemistry"', False),  # nothing is known of the column
+        ('LAB."CATEGORY" = "Side"', True),
+        ('LAB."CATEGORY" = "SAMPLE"', False),  # asked for, but known of another column
+        ('LAB."LABEL" = "Sample"', True),
         ('LAB."FLUID" IN ("Blood", "Ink")', False),
         ('LAB."FLUID" = "Ple"', False),  # whole words only
         ('LAB."FLUID" = "-"', False),
@@ -27,3 +34,18 @@ JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID W
 def test_a_query_is_grounded_where_its_values_are_known_or_asked_for(condition, grounded):
     asked = "how many have a pleural left side sample?"
     assert is_grounded(f"SELECT AGE {JOINED} {condition}", asked, VALUES) == grounded
+
+
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        ("Scoan Brock", "brian brock"),
+        ("brianBrock", "brian brock"),  # a blank was lost
+        ("BRIAN BROCK", "brian brock"),
+        ("Specific birth date", "Specify birth date"),
+        ("Emergency", None),
+        ("", None),
+    ],
+)
+def test_a_text_was_copied_from_the_words_that_it_is_most_like(text, copied):
+    assert copied_words(text, "Specify birth date and age of patient brian brock.") == copied

@@ -23,6 +23,11 @@ VALUES = {
     Column("LAB", "LABEL"): ["Glucose", "Hemoglobin"],
     Column("LAB", "VALUE_UNIT"): ["5 mg"],
 }
+PEOPLE = [
+    f"Amelia {name}"
+    for name in ("Adams", "Baker", "Clark", "Davis", "Evans", "Frank", "Ghosh", "Hills", "Irwin", "Jones")
+]
+COPYING = VALUES | {Column("DEMOGRAPHIC", "NAME"): PEOPLE}
 JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
 
 
@@ -174,6 +179,7 @@ def test_queries_over_known_values_stay_as_they_are():
 def test_nothing_is_raised_whatever_a_model_wrote_and_what_does_not_parse_stays():
     for sql in (sql for group in HOSTILE.values() for sql in group if len(sql) < 1_000):
         repaired(sql)
+        Repairer(COPYING, {}, 85).copy_again(sql, "who has blood?")
     rng = random.Random(5)
     sql = f'SELECT "é😀", DRUG_NAME {JOINED} LAB."FLUID" = "blood" AND LAB.LABEL IN ("glucose", \'x\')'
     for _ in range(300):
@@ -194,3 +200,34 @@ def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another()
     infection = {diagnoses: ["Urin tract infection NOS"]}
     assert "infection" in Repairer(infection, {}, 85).repair(sql)[0]
     assert Repairer(infection | {procedures: ["Injection of steroid"]}, {}, 85).repair(sql) == (sql, ())
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "copied"),
+    [
+        (
+            'DEMOGRAPHIC."NAME" = "Scoan Brock"',
+            "the birth date of brian brock.",
+            "Brian Brock",
+        ),  # their style
+        ('PRESCRIPTIONS."DRUG" = "SuccinylCHO"', "who takes succinylcholine?", "Succinylcholine"),
+        ('PRESCRIPTIONS."DRUG" = "succinylCHO"', "who takes succinylcholine?", "succinylcholine"),
+        ('PRESCRIPTIONS."DRUG" = "Asprinin"', "who takes asprin?", "Aspirin"),  # known, once copied
+        ('LAB."FLUID" = "Bloot"', "who has blood?", "Blood"),
+        ('LAB."FLUID" = "Ink"', "who has blood?", None),
+        ('LAB."FLUID" = "ink"', "who has ink?", None),  # it stands there
+        ('LAB."FLUID" = "Pleural"', "who has plural fluid?", None),  # it is known
+        ('DIAGNOSES."ICD9_CODE" = "4018"', "who has 4019?", None),
+        ('LAB."FLUID" = "Bloot"', "", None),
+        ('LAB."FLUID" = ', "who has blood?", None),
+    ],
+)
+def test_a_value_out_of_nowhere_is_copied_from_the_question(written, asked, copied):
+    sql = f"SELECT AGE FROM DEMOGRAPHIC WHERE {written}"
+    again, repairs = Repairer(COPYING, {}, 85).copy_again(sql, asked)
+    if copied is None:
+        assert (again, repairs) == (sql, ())
+    else:
+        column, _, literal = written.partition(" = ")
+        assert again == sql.replace(literal, f'"{copied}"')
+        assert repairs == (Repair("literal's copying", column.replace('"', ""), literal.strip('"'), copied),)
