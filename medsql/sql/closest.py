@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from typing import NamedTuple
 
@@ -57,6 +57,9 @@ class KnownValues:
 
     def __contains__(self, value: object) -> bool:
         return value in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
 
     def in_other_case(self, literal: str) -> Match | None:
         """The value that differs in nothing but capitals and white space."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from rapidfuzz import fuzz, process
 
@@ -49,6 +50,19 @@ def is_asked(text: str, asked: str) -> bool:
     return _words(text) in _words(asked)
 
 
+def said_in_full(text: str, asked: str, known: Iterable[str]) -> str | None:
+    """The longest of `known` values that was asked for and holds the words of a text, and more.
+
+    Of `Potassium` it is `Potassium, Urine` where that was asked for. None where there is none.
+    """
+    longer = [
+        value
+        for value in known
+        if is_asked(text, value) and is_asked(value, asked) and not is_asked(value, text)
+    ]
+    return max(longer, key=len, default=None)
+
+
 def copied_words(text: str, asked: str) -> str | None:
     """The words in a row of what was asked that a text is most like; None where none are `COPIED` like it."""
     words = asked.split()
@@ -62,6 +76,7 @@ def copied_words(text: str, asked: str) -> str | None:
     return None if found is None else found[0]
 
 
+@lru_cache(maxsize=2**14)  # known values come again and again
 def _words(text: str) -> str:
     """With a blank around each, so that what holds the others holds them whole."""
     words = re.findall(r"[^\W_]+", text.casefold()) or ["\0"]  # no words are in no text

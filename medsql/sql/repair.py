@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sqlglot import exp
 
 from medsql.sql.closest import Abbreviations, KnownValues, Match, words_of
-from medsql.sql.grounding import copied_words, is_asked
+from medsql.sql.grounding import copied_words, is_asked, said_in_full
 from medsql.sql.known_values import Values
 from medsql.sql.parsing import Node, parse_as_written
 from medsql.sql.parts import Column
@@ -25,9 +25,9 @@ _PEOPLE = Column("DEMOGRAPHIC", "NAME")  # a name that is nearly another patient
 class Repair(NamedTuple):
     """One thing that was mended.
 
-    `kind` is `report's column`, `misspelt column`, `literal's case`, `literal's wording`, `literal's
-    spelling`, `literal's style` or `literal's copying`. `column` is TABLE.COLUMN: the real column, and for
-    a literal the one that it is compared with.
+    `kind` is `report's column`, `misspelt column`, or `literal's` and then `case`, `wording`, `spelling`,
+    `style`, `copying` or `rest`. `column` is TABLE.COLUMN: the real column, and for a literal the one that it
+    is compared with.
     """
 
     kind: str
@@ -67,10 +67,11 @@ class Repairer:
         return _edited(sql, self._edits)
 
     def copy_again(self, sql: str, asked: str) -> tuple[str, tuple[Repair, ...]]:
-        """The query with values that are neither known nor asked for copied from what was asked, and which.
+        """The query with values copied anew from what was asked, and which were.
 
-        Each becomes the words it is most like there (`medsql.sql.grounding.copied_words`), written as values
-        of its column are. One that is like none stays. Raises nothing, whatever `sql` is.
+        One that is neither known nor asked for becomes the words it is most like there, written as values of
+        its column are, and stays where it is like none. One of which more was asked, as a known value has it,
+        becomes that value (`medsql.sql.grounding`). Raises nothing, whatever `sql` is.
         """
         return _edited(sql, partial(self._copies, asked=asked))
 
@@ -101,16 +102,22 @@ class Repairer:
 
     def _copies(self, query: exp.Query, asked: str) -> Iterator[tuple[Node, Repair]]:
         for column, literal in Scope(query).literals(query):
-            text = literal.name
-            if text in self.known.get(column, ()) or is_asked(text, asked):
-                continue
-            if (words := copied_words(text, asked)) is None:
-                continue
-            if text[:1].isupper():  # as most values begin
-                words = words[0].upper() + words[1:]
-            match = self._match(column, words)
-            value = words if match is None else match.value
-            yield literal, Repair("literal's copying", ".".join(column), text, value)
+            text, known = literal.name, self.known.get(column, ())
+            if text in known or is_asked(text, asked):
+                kind, value = "rest", said_in_full(text, asked, known)
+            else:
+                kind, value = "copying", self._copy(column, text, asked)
+            if value is not None:
+                yield literal, Repair(f"literal's {kind}", ".".join(column), text, value)
+
+    def _copy(self, column: Column, text: str, asked: str) -> str | None:
+        words = copied_words(text, asked)
+        if words is None:
+            return None
+        if text[:1].isupper():  # as most values begin
+            words = words[0].upper() + words[1:]
+        match = self._match(column, words)
+        return words if match is None else match.value
 
 
 def _edited(

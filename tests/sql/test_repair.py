@@ -27,7 +27,10 @@ PEOPLE = [
     f"Amelia {name}"
     for name in ("Adams", "Baker", "Clark", "Davis", "Evans", "Frank", "Ghosh", "Hills", "Irwin", "Jones")
 ]
-COPYING = VALUES | {Column("DEMOGRAPHIC", "NAME"): PEOPLE}
+COPYING = VALUES | {
+    Column("DEMOGRAPHIC", "NAME"): PEOPLE,
+    Column("LAB", "LABEL"): ["Glucose", "Pleural", "Glucose, Pleural"],
+}
 JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
 
 
@@ -205,6 +208,10 @@ def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another()
 @pytest.mark.parametrize(
     ("written", "asked", "copied"),
     [
+        ('LAB."LABEL" = "Glucose"', "an abnormal glucose, pleural?", "Glucose, Pleural"),
+        ('LAB."LABEL" = "Glucose"', "an abnormal pleural glucose?", None),
+        ('LAB."LABEL" = "Glucose, Pleural"', "an abnormal glucose, pleural?", None),
+        ('LAB."FLUID" = "Glucose"', "an abnormal glucose, pleural?", None),  # of another column
         (
             'DEMOGRAPHIC."NAME" = "Scoan Brock"',
             "the birth date of brian brock.",
@@ -222,7 +229,7 @@ def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another()
         ('LAB."FLUID" = ', "who has blood?", None),
     ],
 )
-def test_a_value_out_of_nowhere_is_copied_from_the_question(written, asked, copied):
+def test_a_value_is_copied_anew_where_the_question_has_another_or_more_of_it(written, asked, copied):
     sql = f"SELECT AGE FROM DEMOGRAPHIC WHERE {written}"
     again, repairs = Repairer(COPYING, {}, 85).copy_again(sql, asked)
     if copied is None:
@@ -230,4 +237,6 @@ def test_a_value_out_of_nowhere_is_copied_from_the_question(written, asked, copi
     else:
         column, _, literal = written.partition(" = ")
         assert again == sql.replace(literal, f'"{copied}"')
-        assert repairs == (Repair("literal's copying", column.replace('"', ""), literal.strip('"'), copied),)
+        ((kind, *repair),) = repairs
+        assert repair == [column.replace('"', ""), literal.strip('"'), copied]
+        assert kind == ("literal's rest" if "LABEL" in column else "literal's copying")
