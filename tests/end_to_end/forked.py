@@ -6,6 +6,7 @@ are more than a hundred of them. A fork is a process of its own all the same, wh
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -83,6 +84,7 @@ def serve() -> None:
     """Fork a door for each line of the standard input, and answer with its process and how that ended."""
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # or each fork's collector walks through all of it, and so copies it
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
