@@ -67,9 +67,14 @@ def unseen(rungs: Sequence[Rung]) -> list[Rung]:
     """
     for rung in rungs:
         if any(row.get("trained_on") is None for row in rung.rows):
-            raise UserError(f"{rung.name} does not say which queries its model was trained on")
+            raise UserError(
+                f"{rung.name} does not say which queries its model was trained on: score it again"
+            )
     seen = {row["sql"] for rung in rungs for row in rung.rows if row["trained_on"]}
-    return [rung._replace(rows=[row for row in rung.rows if row["sql"] not in seen]) for rung in rungs]
+    left = [rung._replace(rows=[row for row in rung.rows if row["sql"] not in seen]) for rung in rungs]
+    if not all(rung.rows for rung in left):
+        raise UserError("--unseen: no row is left whose query none was trained on")
+    return left
 
 
 def scores(rung: Rung) -> list[str]:

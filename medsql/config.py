@@ -28,10 +28,10 @@ SCORES = (
 """What a prediction is scored by: see `medsql.metrics.scores`."""
 
 VALIDATION_METRICS = ("val/loss", *(f"val/{name}" for name in SCORES))
+"""What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
+
 LAST = "last"
 """In the place of a score that chooses a checkpoint: the last one, whatever its scores."""
-
-"""What a validation logs, and so what may choose a checkpoint or be a sweep's objective."""
 
 COSTS = ("parameters",)
 """What a study may keep low while it raises the objective."""
@@ -276,8 +276,9 @@ class DecodeSettings:
     `schema`, a file of CREATE TABLE statements; `values` is a JSON file of the literals that columns may be
     compared with, or `train`, those of the training rows.
 
-    `guided` takes the first beam that runs on the schema and says nothing twice; with `grounded` those come
-    first whose text values are known or stand in the question. `repair` mends what is taken: columns by other
+    `guided` takes the first beam that runs on the schema, says nothing twice and joins no table for nothing;
+    with `grounded` those come first whose text values are known or stand in the question, where values are
+    then read again. `repair` mends what is taken: columns by other
     names, and literals that stand for one of the column's known values, each word with one typo at most and
     at least `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training
     rows' SQL (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite
@@ -545,15 +546,16 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         _check_choice("split", self.split, SPLITS)
+        held_out = self.split == "test" or (self.split == "validation" and not self.data.refit)
         _check(
-            self.split != "train" or not self.decode.repair or "train" not in self.decode.known_values,
-            "split=train contradicts decode.repair=true: values known from training rows would be those of "
-            "gold queries; add decode.known_values=[lists]",
+            held_out or not self.decode.repair or "train" not in self.decode.known_values,
+            f"split={self.split} contradicts decode.repair=true: values known from training rows would be "
+            "those of gold queries; add decode.known_values=[lists]",
         )
         _check(
-            self.split != "train" or self.decode.values != "train",
-            "split=train contradicts decode.values=train: the only literals would be those of gold queries; "
-            "name a file",
+            held_out or self.decode.values != "train",
+            f"split={self.split} contradicts decode.values=train: the only literals would be those of gold "
+            "queries; name a file",
         )
         _check_range("rows", self.rows, 1)
         _check_range("show", self.show, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from medsql.composition import unnamed
@@ -40,7 +40,7 @@ def score_baseline(settings: TrainSettings, parent: Path) -> None:
     """
     zero_shot = EvaluateSettings(
         model=settings.model,
-        data=settings.data.without_further_rows(),
+        data=replace(settings.data.without_further_rows(), refit=False),
         decode=settings.decode,
         trainer=settings.trainer,
         eval=EvalSettings(),
@@ -85,7 +85,10 @@ def evaluate(settings: EvaluateSettings, run: Run) -> None:
     if settings.rows is not None and settings.rows > len(in_split):
         there = counted(len(in_split), "row")
         log.warning("rows=%d: the %s split has %s, all are scored", settings.rows, settings.split, there)
-    known = trained_on(Path(settings.run), pairs) if settings.run else None
+    if settings.run:
+        known = trained_on(Path(settings.run), pairs)
+    else:  # an adapter alone does not say
+        known = None if settings.adapter else [False] * len(pairs)
     backbone = shared_backbone(settings.model)
     spelling = Spelling(codes_of(settings.run)) if settings.run else None  # the one it was trained in
     data = shared_tokens(splits, backbone, settings.data, spelling)

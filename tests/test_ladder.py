@@ -49,6 +49,12 @@ def test_an_evaluation_that_does_not_know_is_refused(tmp_path: Path) -> None:
         ladder.main(["--unseen", rung])
 
 
+def test_where_all_was_trained_on_nothing_is_left(tmp_path: Path) -> None:
+    rung = evaluated(tmp_path / "rung", [("a", True, True)])
+    with pytest.raises(UserError, match="no row is left whose query none was trained on"):
+        ladder.main(["--unseen", rung])
+
+
 def test_rungs_of_other_rows_are_not_compared(tmp_path: Path) -> None:
     rungs = [evaluated(tmp_path / name, [(name, True, False)]) for name in ("a", "b")]
     with pytest.raises(UserError, match="a and b were scored on other rows"):

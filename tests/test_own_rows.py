@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from tiny import tiny_t5, tiny_tokenizer
@@ -119,10 +118,10 @@ def test_a_run_is_scored_without_its_further_rows_and_bounded_as_it_was_trained(
 def test_a_score_says_which_queries_were_trained_on(source: list[str], tmp_path: Path) -> None:
     trained = trained_in(tmp_path / "run", source)
     assert trained["test"]["trained_on"] == 0
-    rows = read_predictions(tmp_path / "run")
+    assert [row["trained_on"] for row in read_predictions(tmp_path / "run")] == [False] * 2
     again = tmp_path / "again.jsonl"
     further = trained["data"]["further"]["augmented"]["rows"]
-    assert further and len(np.load(tmp_path / "run" / TRAINED_ON)) > len(OWN), "these count, too"
+    assert further and (tmp_path / "run" / TRAINED_ON).stat().st_size > 16 * len(OWN), "these count, too"
     again.write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in [*OWN * 3, fluid("Stool")]))
     options = ("data=jsonl", f"data.path={again}", "data.split=report", BOUND, *QUICK)
     tuned = scored(tmp_path / "tuned", f"run={tmp_path / 'run'}", *options)
@@ -130,7 +129,9 @@ def test_a_score_says_which_queries_were_trained_on(source: list[str], tmp_path:
     assert [row["trained_on"] for row in rows] == [row["sql"] in {pair.sql for pair in OWN} for row in rows]
     assert tuned["scores"]["trained_on"] == sum(row["trained_on"] for row in rows) > 0
     zero_shot = scored(tmp_path / "zero-shot", *source, BOUND)
-    assert zero_shot["scores"]["trained_on"] is None
+    assert zero_shot["scores"]["trained_on"] == 0
+    adapter = f"adapter={tmp_path / 'run' / 'adapter'}"
+    assert scored(tmp_path / "adapter", *source, adapter, BOUND)["scores"]["trained_on"] is None
 
 
 def test_invented_rows_are_not_scored_as_the_sources(source: list[str], tmp_path: Path) -> None:
@@ -141,6 +142,8 @@ def test_invented_rows_are_not_scored_as_the_sources(source: list[str], tmp_path
 def test_whatever_else_is_trained_on_there_is_one_baseline(source: list[str], tmp_path: Path) -> None:
     for rate in (0, 1, 3):
         score_baseline(checked("train", *source, f"data.augment={rate}", BOUND), tmp_path)
+    refit = ("data.refit=true", "checkpoint.monitor=last")
+    score_baseline(checked("train", *source, *refit, BOUND), tmp_path)
     (folder,) = tmp_path.iterdir()
     record = read_record(folder)
     assert record is not None and record["state"] == "finished" and record["data"]["further"] == {}

@@ -188,7 +188,7 @@ def _first_rows(
 
 def _overlaps(splits: dict[str, StoredPairs]) -> dict[str, dict[str, int]]:
     """For each two splits, how many distinct questions, and how many distinct queries, stand in both."""
-    distinct = {name: [np.unique(texts) for texts in digests(pairs).T] for name, pairs in splits.items()}
+    distinct = {name: [np.unique(texts) for texts in _digests(pairs).T] for name, pairs in splits.items()}
     overlaps: dict[str, dict[str, int]] = {}
     for one, other in combinations(splits, 2):
         questions, queries = (
@@ -204,17 +204,21 @@ def _overlaps(splits: dict[str, StoredPairs]) -> dict[str, dict[str, int]]:
 
 def _distinct(pairs: Iterable[Pair]) -> np.ndarray:
     """The places of the pairs that no pair before them equals, in order."""
-    _, first = np.unique(digests(pairs).view("V32"), return_index=True)
+    _, first = np.unique(_digests(pairs).view("V32"), return_index=True)
     return np.sort(first)
 
 
-def digests(pairs: Iterable[Pair]) -> np.ndarray:
-    """BLAKE2b of each pair's question and query, shape (pairs, 2), 16 bytes each.
+def _digests(pairs: Iterable[Pair]) -> np.ndarray:
+    """The digests of each pair's question and query, shape (pairs, 2)."""
+    return text_digests(chain.from_iterable((pair.question, pair.sql) for pair in pairs)).reshape(-1, 2)
+
+
+def text_digests(texts: Iterable[str]) -> np.ndarray:
+    """BLAKE2b of each text, shape (texts,), 16 bytes each.
 
     They stand for the texts where all of these are compared: two texts that share 128 bits will not turn up.
     """
     digests = bytearray()
-    for pair in pairs:
-        for text in (pair.question, pair.sql):
-            digests += blake2b(text.encode(), digest_size=16).digest()
-    return np.frombuffer(digests, "V16").reshape(-1, 2)
+    for text in texts:
+        digests += blake2b(text.encode(), digest_size=16).digest()
+    return np.frombuffer(digests, "V16")

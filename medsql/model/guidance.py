@@ -16,8 +16,8 @@ from medsql.sql.repair import Repairer
 class Guidance:
     """Chooses a beam, repairs it, or both, in this order; never with a look at a gold query.
 
-    With `grounded`, which needs both, beams come first whose values are known, once repaired, or asked for;
-    where none is such a beam, values are copied from the question.
+    With `grounded`, which needs both, beams come first whose values are known, once repaired, or asked for,
+    and values are then read again in the question.
     """
 
     chooser: Chooser | None = None
@@ -36,8 +36,8 @@ class Guidance:
             return taken
         repaired, repairs = self.repairer.repair(taken.sql)
         if self.grounded:
-            repaired, copied = self.repairer.copy_again(repaired, asked)
-            repairs += copied
+            repaired, read_again = self.repairer.read_again(repaired, asked)
+            repairs += read_again
         return taken._replace(sql=repaired, written=taken.sql, repairs=repairs)
 
     def _is_grounded(self, sql: str, asked: str) -> bool:

@@ -286,6 +286,11 @@ def lower_is_better(run: Recorded) -> bool:
 Facts = Mapping[str, Callable[[Recorded], Any]]
 
 
+def _was_refit(run: Recorded) -> bool:
+    """Whether the run was trained on its validation rows."""
+    return bool(run.settings.get("data.refit"))
+
+
 def of_losses(runs: Iterable[Recorded]) -> Facts:
     """What validation losses of these runs must share to be comparable: nats a token, raised by smoothing.
 
@@ -299,18 +304,20 @@ def of_losses(runs: Iterable[Recorded]) -> Facts:
         "spelling": lambda run: frozenset(run.spelling.items()),
         "data.max_target_tokens": lambda run: run.settings.get("data.max_target_tokens"),
         "optim.label_smoothing": lambda run: run.settings.get("optim.label_smoothing"),
+        "data.refit": _was_refit,
     }
 
 
 BEHIND_LOSSES = {
     *("model", "model.checkpoint", "model.lacks", "data.lossless", "data.max_target_tokens"),
-    "optim.label_smoothing",
+    *("optim.label_smoothing", "data.refit"),
 }
 """Groups and keys by which runs of the same rows come to differ in what `of_losses` looks at."""
 
 OF_A_SCORE: Facts = {
     "validation rows": lambda run: run.validation_rows,
     "validation.generate_rows": lambda run: run.settings.get("validation.generate_rows"),
+    "data.refit": _was_refit,
 }
 """What two validation scores must share to be comparable."""
 

@@ -343,5 +343,6 @@ def _doubts(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, str]]:
             yield record, f"the model asked for did not load, {record.checkpoint} took its place"
         if record.kind == "train" and record.settings.get("data.refit"):
             yield record, "was validated on rows that it was trained on, too: data.refit"
+        # What a run's own splits have in common is no doubt about the run: its source is like that.
         if record.kind == "evaluate" and record.trained_on:
             yield record, f"was trained on {record.trained_on} of the {record.n} queries that it is scored on"

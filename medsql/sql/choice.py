@@ -74,10 +74,8 @@ class Chooser:
                 verdict = schema.run(sql).verdict
                 runs = verdict == "ok"
                 if runs:
-                    if repeats_itself(sql):
-                        verdict = REPEATS
-                    elif has_idle_table(sql):
-                        verdict = IDLE
+                    if found := flaw(sql):
+                        verdict = found
                     elif is_grounded and not is_grounded(sql):
                         verdict = UNGROUNDED
                     else:
@@ -93,26 +91,36 @@ class Chooser:
         return nullcontext() if self._path is None else closing(Sandbox(self._path, limits=LIMITS))
 
 
-def repeats_itself(sql: str) -> bool:
-    """Whether a query has one condition twice, joined by AND, or one output."""
+def flaw(sql: str) -> str | None:
+    """`REPEATS`, or `IDLE`, which no query of MIMICSQL has; None for neither, and for what is no SELECT."""
     query = parse_query(sql)
     if not isinstance(query, exp.Select):
-        return False
+        return None
+    if _repeats_itself(query):
+        return REPEATS
+    return IDLE if _has_idle_table(query) else None
+
+
+def _repeats_itself(query: exp.Select) -> bool:
+    """Whether it has one condition twice, joined by AND, or one output."""
     where = query.args.get("where")
     conditions = list(where.this.flatten()) if where and isinstance(where.this, exp.And) else []
     return any(len({*map(exp.Expression.sql, each)}) < len(each) for each in (conditions, query.expressions))
 
 
-def has_idle_table(sql: str) -> bool:
-    """Whether a query joins a table whose columns it names nowhere but in the join."""
-    query = parse_query(sql)
-    if not isinstance(query, exp.Select):
-        return False
+def _has_idle_table(query: exp.Select) -> bool:
+    """Whether it joins a table that it names nowhere but in equations of two columns, and shows no star."""
     joins = query.args.get("joins") or []
-    joining = {id(column) for join in joins for column in join.find_all(exp.Column)}
-    asked = {column.table.upper() for column in query.find_all(exp.Column) if id(column) not in joining}
-    joined = {join.this.alias_or_name.upper() for join in joins}
-    return not (joined <= asked or "" in asked)
+    equations = (equation for join in joins for equation in join.find_all(exp.EQ))
+    joining = {
+        id(column)
+        for each in equations
+        if isinstance(each.left, exp.Column) and isinstance(each.right, exp.Column)
+        for column in (each.left, each.right)
+    }
+    named = {column.table.upper() for column in query.find_all(exp.Column) if id(column) not in joining}
+    joined = {join.this.alias_or_name.upper() for join in joins if isinstance(join.this, exp.Table)}
+    return not (joined <= named or "" in named or query.is_star)
 
 
 def _on_database(sql: str, database: Sandbox | None) -> str:

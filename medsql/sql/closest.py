@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from functools import cached_property
 from typing import NamedTuple
 
@@ -58,8 +58,16 @@ class KnownValues:
     def __contains__(self, value: object) -> bool:
         return value in self._values
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+    def said_in_full(self, text: str, asked: str) -> str | None:
+        """The longest value that stands in what was asked and holds the words of a text, and more.
+
+        Of `Potassium` it is `Potassium, Urine` where that was asked for. None where there is none.
+        """
+        said, question = plain(text), plain(asked)
+        longer = [
+            value for value, words in self._plain.items() if said in words in question and said != words
+        ]
+        return max(longer, key=len, default=None)
 
     def in_other_case(self, literal: str) -> Match | None:
         """The value that differs in nothing but capitals and white space."""
@@ -120,6 +128,10 @@ class KnownValues:
         return fuzz.ratio(word, other) if misspelt else 0.0
 
     @cached_property
+    def _plain(self) -> dict[str, str]:
+        return {value: plain(value) for value in self._values}
+
+    @cached_property
     def _style(self) -> Callable[[str], str] | None:
         shared = [style for style in STYLES if all(style(value) == value for value in self._values)]
         return shared[0] if shared and len(self._values) >= ENOUGH else None
@@ -149,6 +161,12 @@ class KnownValues:
         for value, words in self._written_out.items():
             groups[_initials(words)].append(value)
         return dict(groups)
+
+
+def plain(text: str) -> str:
+    """The words in lower case with a blank around each, so that what holds the others holds them whole."""
+    words = re.findall(r"[^\W_]+", text.casefold()) or ["\0"]  # no words are in no text
+    return f" {' '.join(words)} "
 
 
 def words_of(values: Iterable[str], abbreviations: Abbreviations) -> set[str]:

@@ -1,23 +1,22 @@
-"""Whether the text values of a query are known, or stand in the question, and which words of it they copy."""
+"""Whether the text values of a query are known, or stand in the question: what `decode=grounded` prefers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 
 from rapidfuzz import fuzz, process
 
-from medsql.sql.closest import KnownValues
+from medsql.sql.closest import KnownValues, plain
 from medsql.sql.parsing import parse_as_written
 from medsql.sql.parts import Column
 from medsql.sql.scope import Scope
 
 COPIED = 70.0
-"""How like a text words are that it was meant to copy (rapidfuzz's `ratio`, 0 to 100)."""
+"""How like a name words are that it was meant to copy (rapidfuzz's `ratio`, 0 to 100)."""
 
-PUNCTUATION = ".,;:?!"
-"""What is no part of the words it follows."""
+NAME = re.compile(r"\w+(?:[-'’](?!s\b)\w+)*")
+"""A word that may be a part of a name: `O'Brien`, and of `Brock's` only the name."""
 
 
 def is_grounded(sql: str, asked: str, known: Mapping[Column, KnownValues]) -> bool:
@@ -35,49 +34,31 @@ def is_grounded(sql: str, asked: str, known: Mapping[Column, KnownValues]) -> bo
         return False
     return all(
         literal.name in known.get(column, ())
-        or (is_asked(literal.name, asked) and not known_of_any(literal.name, known))
+        or (is_asked(literal.name, asked) and not _known_of_any(literal.name, known))
         for column, literal in literals
     )
 
 
-def known_of_any(text: str, known: Mapping[Column, KnownValues]) -> bool:
-    """Whether a text is a known value of some column, capitals aside."""
-    return any(values.in_other_case(text) is not None for values in known.values())
-
-
 def is_asked(text: str, asked: str) -> bool:
     """Whether a text stands in what was asked, as whole words, capitals and punctuation aside."""
-    return _words(text) in _words(asked)
+    return plain(text) in plain(asked)
 
 
-def said_in_full(text: str, asked: str, known: Iterable[str]) -> str | None:
-    """The longest of `known` values that was asked for and holds the words of a text, and more.
+def copied_name(name: str, asked: str) -> str | None:
+    """The words in a row of what was asked that a name is most like, as many or one more.
 
-    Of `Potassium` it is `Potassium, Urine` where that was asked for. None where there is none.
+    One more because a blank may have been lost. None where none are `COPIED` like it.
     """
-    longer = [
-        value
-        for value in known
-        if is_asked(text, value) and is_asked(value, asked) and not is_asked(value, text)
-    ]
-    return max(longer, key=len, default=None)
-
-
-def copied_words(text: str, asked: str) -> str | None:
-    """The words in a row of what was asked that a text is most like; None where none are `COPIED` like it."""
-    words = asked.split()
-    longest = len(text.split()) + 1  # a blank may have been lost
+    words, length = NAME.findall(asked), len(name.split())
     runs = [
-        " ".join(words[start:end]).strip(PUNCTUATION)
-        for start in range(len(words))
-        for end in range(start + 1, min(start + longest, len(words)) + 1)
+        " ".join(words[start : start + count])
+        for count in (max(1, length), length + 1)
+        for start in range(len(words) - count + 1)
     ]
-    found = process.extractOne(text, runs, scorer=fuzz.ratio, processor=str.casefold, score_cutoff=COPIED)
+    found = process.extractOne(name, runs, scorer=fuzz.ratio, processor=str.casefold, score_cutoff=COPIED)
     return None if found is None else found[0]
 
 
-@lru_cache(maxsize=2**14)  # known values come again and again
-def _words(text: str) -> str:
-    """With a blank around each, so that what holds the others holds them whole."""
-    words = re.findall(r"[^\W_]+", text.casefold()) or ["\0"]  # no words are in no text
-    return f" {' '.join(words)} "
+def _known_of_any(text: str, known: Mapping[Column, KnownValues]) -> bool:
+    """Whether a text is a known value of some column, capitals aside."""
+    return any(values.in_other_case(text) is not None for values in known.values())

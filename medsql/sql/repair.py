@@ -5,15 +5,15 @@ Only the characters of a mended name or literal change; the rest stays byte for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from sqlglot import exp
 
-from medsql.sql.closest import Abbreviations, KnownValues, Match, words_of
-from medsql.sql.grounding import copied_words, is_asked, said_in_full
+from medsql.sql.closest import Abbreviations, KnownValues, Match, plain, titled, words_of
+from medsql.sql.grounding import copied_name, is_asked
 from medsql.sql.known_values import Values
 from medsql.sql.parsing import Node, parse_as_written
 from medsql.sql.parts import Column
@@ -25,9 +25,9 @@ _PEOPLE = Column("DEMOGRAPHIC", "NAME")  # a name that is nearly another patient
 class Repair(NamedTuple):
     """One thing that was mended.
 
-    `kind` is `report's column`, `misspelt column`, or `literal's` and then `case`, `wording`, `spelling`,
-    `style`, `copying` or `rest`. `column` is TABLE.COLUMN: the real column, and for a literal the one that it
-    is compared with.
+    `kind` is `report's column`, `misspelt column`, or `literal's` and then `case`, `wording`, `spelling` or
+    `style`, or where it was read again in the question `copying` or `completion`. `column` is TABLE.COLUMN:
+    the real column, and for a literal the one that it is compared with.
     """
 
     kind: str
@@ -66,14 +66,15 @@ class Repairer:
         """
         return _edited(sql, self._edits)
 
-    def copy_again(self, sql: str, asked: str) -> tuple[str, tuple[Repair, ...]]:
-        """The query with values copied anew from what was asked, and which were.
+    def read_again(self, sql: str, asked: str) -> tuple[str, tuple[Repair, ...]]:
+        """The query with values read again in what was asked, and which were.
 
-        One that is neither known nor asked for becomes the words it is most like there, written as values of
-        its column are, and stays where it is like none. One of which more was asked, as a known value has it,
-        becomes that value (`medsql.sql.grounding`). Raises nothing, whatever `sql` is.
+        A patient's name that was not asked for becomes the words that it is most like there
+        (`medsql.sql.grounding.copied_name`), or stays. A known value becomes a longer one that was asked for
+        and holds it, unless what is more in that is another value of the query. Raises nothing, whatever
+        `sql` is.
         """
-        return _edited(sql, partial(self._copies, asked=asked))
+        return _edited(sql, partial(self._readings, asked=asked))
 
     def _edits(self, query: exp.Query) -> Iterator[tuple[Node, Repair]]:
         """Each name or literal that is to be replaced, with its repair."""
@@ -100,24 +101,24 @@ class Repairer:
         match = known.in_other_case(text) if people else known.closest(text, self._threshold)
         return match or known.in_style(text)
 
-    def _copies(self, query: exp.Query, asked: str) -> Iterator[tuple[Node, Repair]]:
-        for column, literal in Scope(query).literals(query):
-            text, known = literal.name, self.known.get(column, ())
-            if text in known or is_asked(text, asked):
-                kind, value = "rest", said_in_full(text, asked, known)
+    def _readings(self, query: exp.Query, asked: str) -> Iterator[tuple[Node, Repair]]:
+        literals = list(Scope(query).literals(query))
+        for column, literal in literals:
+            text, others = literal.name, [other.name for _, other in literals if other is not literal]
+            if column == _PEOPLE and not is_asked(text, asked):
+                kind, name = "copying", copied_name(text, asked)
+                value = name and titled(name)
             else:
-                kind, value = "copying", self._copy(column, text, asked)
-            if value is not None:
+                kind, value = "completion", self._completed(column, text, asked, others)
+            if value is not None and value != text:
                 yield literal, Repair(f"literal's {kind}", ".".join(column), text, value)
 
-    def _copy(self, column: Column, text: str, asked: str) -> str | None:
-        words = copied_words(text, asked)
-        if words is None:
+    def _completed(self, column: Column, text: str, asked: str, others: Sequence[str]) -> str | None:
+        value = self.known[column].said_in_full(text, asked) if column in self.known else None
+        if value is None:
             return None
-        if text[:1].isupper():  # as most values begin
-            words = words[0].upper() + words[1:]
-        match = self._match(column, words)
-        return words if match is None else match.value
+        more = {*plain(value).split()} - {*plain(text).split()}
+        return None if any(more <= {*plain(other).split()} for other in others) else value
 
 
 def _edited(

@@ -1,23 +1,25 @@
 """Doors in processes forked from one that has imported PyTorch and the rest already.
 
-The imports take nine seconds of processor time, most of the tests' commands less than half of that, and there
-are more than a hundred of them. A fork is a process of its own all the same, which ends as a program does.
+The imports take nine seconds of processor time, most of the tests' commands less than half of that, and
+there are more than a hundred of them. A fork is a process of its own all the same, which ends as a program
+does. But all have one seed of hashes, and what libraries read of the environment as they are imported is that
+of the first command.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
-import json
 import os
 import runpy
-import select
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 PRELOADED = (
     "torch",
@@ -44,61 +46,53 @@ class Server:
     """Forks one door after another."""
 
     def __init__(self) -> None:
-        command = [sys.executable, __file__]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        self._connection, theirs = Pipe()
+        command = [sys.executable, __file__, str(theirs.fileno())]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
 
     def run(self, door: str, *arguments: str, cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
         """`python -m medsql.<door>` to its end. Raises `subprocess.TimeoutExpired`, as `subprocess.run`."""
         with tempfile.TemporaryDirectory() as folder:
             streams = [Path(folder) / name for name in ("stdout", "stderr")]
-            request = {"door": door, "arguments": arguments, "cwd": str(cwd), "environment": dict(os.environ)}
-            self._send(request | {"streams": [str(stream) for stream in streams]})
-            pid = self._answer(timeout=60)
-            try:
-                status = self._answer(timeout)
-            except TimeoutError:
+            self._connection.send((door, arguments, str(cwd), dict(os.environ), [*map(str, streams)]))
+            pid = self._connection.recv()  # once all is imported
+            if not self._connection.poll(timeout):
                 os.kill(pid, signal.SIGKILL)
-                self._answer(timeout=60)
-                raise subprocess.TimeoutExpired([door, *arguments], timeout) from None
-            return subprocess.CompletedProcess(
-                [door, *arguments], status, *(stream.read_text() for stream in streams)
-            )
+                self._connection.recv()
+                raise subprocess.TimeoutExpired([door, *arguments], timeout)
+            texts = [stream.read_text() for stream in streams]
+            return subprocess.CompletedProcess([door, *arguments], self._connection.recv(), *texts)
 
     def close(self) -> None:
-        self._process.communicate()
-
-    def _send(self, request: Mapping[str, object]) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(request) + "\n")
-
-    def _answer(self, timeout: float) -> int:
-        assert self._process.stdout
-        if not select.select([self._process.stdout], [], [], timeout)[0]:
-            raise TimeoutError
-        return int(self._process.stdout.readline())
+        self._connection.close()
+        self._process.wait()
 
 
-def serve() -> None:
-    """Fork a door for each line of the standard input, and answer with its process and how that ended."""
+def serve(connection: Connection[Any, Any]) -> None:
+    """Fork a door for each that is asked for, and answer with its process and then how that ended."""
     for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()  # or each fork's collector walks through all of it, and so copies it
-    for line in sys.stdin:
+    while True:
+        try:
+            request = connection.recv()
+        except EOFError:
+            return
         pid = os.fork()
         if pid == 0:
-            become(**json.loads(line))
+            connection.close()
+            become(*request)
             return
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        connection.send(pid)
+        connection.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def become(
     door: str, arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]
 ) -> None:
     """Be `python -m medsql.<door>`, started in `cwd`."""
-    for number, target in ((0, os.devnull), *enumerate(streams, start=1)):
+    for number, target in enumerate(streams, start=1):
         os.dup2(os.open(target, os.O_RDWR | os.O_CREAT), number)
     os.chdir(cwd)
     os.environ.clear()
@@ -109,4 +103,4 @@ def become(
 
 
 if __name__ == "__main__":
-    serve()
+    serve(Connection(int(sys.argv[1])))

@@ -159,13 +159,12 @@ def test_grounded_beams_come_first_each_by_its_own_question() -> None:
     unknown, asked, known = (BLOOD.replace("blood", value) for value in ("Ink", "Joint fluid", "ascitis"))
     model: Any = WritesBeams([unknown, asked, known], [unknown, asked, known], [unknown, asked, asked])
     guidance = Guidance(Chooser(), Repairer({FLUID: ["Ascites"]}, {}, 80), grounded=True)
-    questions = ["how many tests of joint-fluid?", "how many?", "how many are inky?"]
+    questions = ["how many tests of joint-fluid?", "how many?", "how many are drinking?"]
     grounded = decoder(BEAMS, 99, guidance=guidance)
     first, second, third = generate_sql(model, batch_of("x", "y", "z"), grounded, questions)
     assert (first.written, first.choice and first.choice.verdicts) == (asked, ("ungrounded", "ok"))
     assert (second.written, second.sql) == (known, BLOOD.replace("blood", "Ascites"))
     assert (third.written, third.choice and third.choice.runs) == (unknown, True)
-    assert third.sql == BLOOD.replace("blood", "Inky"), "copied from the question"
 
 
 def test_the_first_of_all_beams_is_the_one_that_is_taken_without_guidance() -> None:

@@ -317,6 +317,7 @@ OTHER_ROWS = {"sha256": {"test": "rows", "validation": "others"}}
         ({}, {"metric": "val/loss"}, "objective"),
         ({}, {"data": OTHER_ROWS}, "validation rows"),
         ({}, {"generate_rows": 32}, "validation.generate_rows"),
+        ({}, {"refit": True}, "data.refit"),
         ({"metric": "val/loss"}, {"metric": "val/loss", "smoothing": 0.1}, "optim.label_smoothing"),
         ({"metric": "val/loss"}, {"metric": "val/loss", "target_tokens": 64}, "data.max_target_tokens"),
         ({"metric": "val/loss"}, {"metric": "val/loss", "checkpoint": "other"}, "tokenizer"),

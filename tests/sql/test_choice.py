@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from medsql.errors import UserError
-from medsql.sql.choice import Chooser, has_idle_table, repeats_itself
+from medsql.sql.choice import Chooser, flaw
 
 NO_COLUMN = "SELECT LAB.WARD FROM LAB"
 NO_SQL = "SELECT SELECT"
@@ -53,7 +53,7 @@ def test_of_beams_that_run_the_next_best_is_one_that_finds_nothing_then_an_ungro
 
 @pytest.mark.parametrize("sql", [BLOOD, f'{BLOOD} AND LAB."FLUID" = "Ink"', f"{TWICE} OR 1 = 1", "SELECT 1"])
 def test_what_is_said_once_does_not_repeat_itself(sql):
-    assert not repeats_itself(sql)
+    assert flaw(sql) is None
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,14 @@ def test_what_is_said_once_does_not_repeat_itself(sql):
         (f"SELECT FLUID {JOINED}", False),  # of which table, the name does not say
         ("SELECT d.AGE FROM DEMOGRAPHIC d INNER JOIN LAB l on d.HADM_ID = l.HADM_ID", True),
         ("SELECT DEMOGRAPHIC.AGE FROM DEMOGRAPHIC", False),
+        (f"SELECT * {JOINED}", False),  # which shows the columns of both
+        (f'{IDLE} AND LAB."FLUID" = "Blood"', False),  # a condition of the join's
+        (IDLE.replace("LAB on", '(SELECT HADM_ID FROM LAB WHERE FLUID = "Blood") AS LAB on'), False),
         (NO_SQL, False),
     ],
 )
 def test_a_table_is_idle_where_nothing_but_the_join_names_it(sql, idle):
-    assert has_idle_table(sql) == idle
+    assert flaw(sql) == ("idle table" if idle else None)
 
 
 @pytest.mark.parametrize(

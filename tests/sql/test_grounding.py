@@ -3,7 +3,7 @@
 import pytest
 
 from medsql.sql.closest import KnownValues
-from medsql.sql.grounding import copied_words, is_grounded
+from medsql.sql.grounding import copied_name, is_grounded
 from medsql.sql.parts import Column
 
 VALUES = {
@@ -37,15 +37,18 @@ def test_a_query_is_grounded_where_its_values_are_known_or_asked_for(condition, 
 
 
 @pytest.mark.parametrize(
-    ("text", "copied"),
+    ("name", "asked", "copied"),
     [
-        ("Scoan Brock", "brian brock"),
-        ("brianBrock", "brian brock"),  # a blank was lost
-        ("BRIAN BROCK", "brian brock"),
-        ("Specific birth date", "Specify birth date"),
-        ("Emergency", None),
-        ("", None),
+        ("Scoan Brock", "birth date of patient brian brock.", "brian brock"),
+        ("brianBrock", "birth date of patient brian brock.", "brian brock"),  # a blank was lost
+        ("Brain Brock", "what is brian brock's age?", "brian brock"),
+        ("Brain Brock", 'the age of ("brian brock"), please', "brian brock"),
+        ("Amelia OBrien", "is amelia o'brien married?", "amelia o'brien"),
+        ("Ann-Mary Jon", "is ann-marie jones married?", "ann-marie jones"),
+        ("Brian Brock", "how many patients are there?", None),
+        ("Brian", "", None),
+        ("", "how many - or none ?", None),
     ],
 )
-def test_a_text_was_copied_from_the_words_that_it_is_most_like(text, copied):
-    assert copied_words(text, "Specify birth date and age of patient brian brock.") == copied
+def test_a_name_was_copied_from_the_words_that_it_is_most_like(name, asked, copied):
+    assert copied_name(name, asked) == copied
