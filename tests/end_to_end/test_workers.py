@@ -32,7 +32,7 @@ SEARCH = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A PostgreSQL of its own; its address."""
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
     debian = [str(folder) for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"))]
     initdb = shutil.which("initdb", path=os.pathsep.join([*debian, os.environ["PATH"]]))
     if initdb is None:
@@ -56,15 +56,23 @@ def server() -> Iterator[str]:
         subprocess.run([initdb, "-D", data, "-U", "medsql", "-A", "trust"], check=True, **options)
         process = subprocess.Popen([postgres, "-D", data, "-p", str(port), "-k", name], **options)
         try:
-            for _ in range(100):
-                with socket.socket() as client:
-                    if client.connect_ex(("127.0.0.1", port)) == 0:
-                        break
+            address = f"postgresql://medsql@127.0.0.1:{port}"
+            end = time.monotonic() + 60
+            while not _answers(psycopg2, address):
+                assert time.monotonic() < end, "PostgreSQL does not start"
                 time.sleep(0.1)
-            yield f"postgresql://medsql@127.0.0.1:{port}"
+            yield address
         finally:
             process.send_signal(signal.SIGINT)
             process.wait()
+
+
+def _answers(psycopg2: Any, address: str) -> bool:
+    try:
+        psycopg2.connect(f"{address}/postgres").close()
+    except psycopg2.OperationalError:  # its port is open before it is ready
+        return False
+    return True
 
 
 @pytest.fixture
