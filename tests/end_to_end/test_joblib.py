@@ -58,6 +58,7 @@ def test_a_job_that_loses_its_process_goes_on_and_the_others_hear_nothing_of_it(
     assert adapter_difference(second, tmp_path / "outputs" / "alone") < 1e-6
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_process_each_time_is_given_up(start, slowly, tmp_path):
     first, second = ranks(tmp_path)
     process = start("train", *JOBS, "lora.r=2,4", *slowly)

@@ -126,7 +126,7 @@ def check(kind: str, moment: float, undisturbed: Any, training: list[str], folde
         assert file.read_bytes() == content, f"{file} was run again"
 
 
-@pytest.mark.parametrize("kind", ["grid", "study"])
+@pytest.mark.parametrize("kind", [pytest.param("grid", marks=pytest.mark.slow), "study"])
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(kind, undisturbed, training, tmp_path):
     check(kind, 0.6, undisturbed, training, tmp_path)
     states = [run["state"] for name, run in undisturbed(kind).outcome.items() if name != "study"]

@@ -102,6 +102,8 @@ def report(tmp_path, monkeypatch):
     # Hydra sets logging up anew in every process of its own; here the tests' logging has to stay.
     for module in ("hydra.core.utils", "hydra._internal.hydra"):
         monkeypatch.setattr(f"{module}.configure_log", lambda *_, **__: None)
+    # Each plot is drawn as SVG, too; once more as a picture would take a third of these tests' time.
+    monkeypatch.setattr("medsql.runs.plots.as_png", lambda figure: b"drawn")
     terminate = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments, name="made"):
