@@ -276,12 +276,13 @@ class DecodeSettings:
     `schema`, a file of CREATE TABLE statements; `values` is a JSON file of the literals that columns may be
     compared with, or `train`, those of the training rows.
 
-    `guided` takes the first beam that runs on the schema, says nothing twice and joins no table for nothing;
-    with `grounded` those come first whose text values are known or stand in the question, where values are
-    then read again. `repair` mends what is taken: columns by other names, and literals that stand for one of
-    the column's known values, each word with one typo at most and at least `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training
-    rows' SQL (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite
-    file in MIMICSQL's tables: beams that find something there come first, and its values are known, too.
+    `guided` takes the first beam that runs on the schema, says nothing twice and joins no table for
+    nothing; with `grounded` those come first whose text values are known or stand in the question, where
+    values are then read again. `repair` mends what is taken: columns by other names, and literals that
+    stand for one of the column's known values, each word with one typo at most and at least
+    `repair_threshold` (0 to 100) like it. `known_values` says whose those are: of the training rows' SQL
+    (`train`), of the synthetic hospital's vocabulary (`lists`). `database` is a user's own SQLite file in
+    MIMICSQL's tables: beams that find something there come first, and its values are known, too.
     Both judge by MIMICSQL's tables, and so contradict `schema`.
     """
 

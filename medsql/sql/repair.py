@@ -110,7 +110,7 @@ class Repairer:
                 value = name and titled(name)
             else:
                 kind, value = "completion", self._completed(column, text, asked, others)
-            if value is not None and value != text:
+            if value is not None:
                 yield literal, Repair(f"literal's {kind}", ".".join(column), text, value)
 
     def _completed(self, column: Column, text: str, asked: str, others: Sequence[str]) -> str | None:
