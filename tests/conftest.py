@@ -18,7 +18,11 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say which file is missing: of several workers none would, and there would only be no tests."""
+    """Say which file is missing: of several workers none would, and there would only be no tests.
+
+    And one thread each, before PyTorch is imported: workers share the cores.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     for argument in config.args:
         path = argument.partition("::")[0]
         if not (config.invocation_params.dir / path).exists():

@@ -35,6 +35,7 @@ def kinds(cell: NotebookNode) -> set[str]:
     return {kind for output in cell.outputs for kind in output.get("data", {output.get("name", "error"): ""})}
 
 
+@pytest.mark.slow
 def test_every_cell_runs_at_a_smaller_size_and_gives_what_it_is_committed_with(tmp_path: Path) -> None:
     notebook = tour()
     (size,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]

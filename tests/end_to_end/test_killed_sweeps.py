@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from end_to_end_tools import record
+from end_to_end_tools import record, run_command
 
 from medsql.runs.folder import RECORD
 from medsql.runs.study import Address
@@ -56,8 +56,12 @@ class Undisturbed(NamedTuple):
     seconds: float
 
 
+def typed(kind: str, training: list[str]) -> list[str]:
+    return ["-m", *KINDS[kind], *training, "name=killed"]
+
+
 def command(kind: str, training: list[str]) -> list[str]:
-    return [sys.executable, "-m", "medsql.train", "-m", *KINDS[kind], *training, "name=killed"]
+    return [sys.executable, "-m", "medsql.train", *typed(kind, training)]
 
 
 def outcome(sweep: Path) -> dict[str, Any]:
@@ -117,9 +121,7 @@ def check(kind: str, moment: float, undisturbed: Any, training: list[str], folde
         for file in sweep.glob(f"*/{RECORD}")
         if record(file.parent)["state"] in ("finished", "pruned")
     }
-    again = subprocess.run(
-        command(kind, training), cwd=folder, capture_output=True, text=True, timeout=600, check=False
-    )
+    again = run_command("train", *typed(kind, training), cwd=folder, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
     assert outcome(sweep) == expected.outcome
     for file, content in settled.items():
@@ -159,6 +161,7 @@ def deadly(folder: Path, where: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "DEADLY": where}
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_process_each_time_costs_one_command(command, training, tmp_path):
     typed = ["-m", "lora.r=2,4,8", "name=ranks", *training, "optim.max_steps=10"]
     env = deadly(tmp_path, "lora.r=4/checkpoints")

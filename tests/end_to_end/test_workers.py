@@ -18,9 +18,10 @@ from end_to_end_tools import record, wait_for
 from medsql.runs.folder import RECORD
 from medsql.runs.study import Address
 
+TRIALS = 4
 SEARCH = [
     "hydra/sweeper=study",
-    "hydra.sweeper.n_trials=6",
+    f"hydra.sweeper.n_trials={TRIALS}",
     "hydra.sweeper.sampler.seed=1",
     "hydra.sweeper.grace=4",
     "lora.r=1,2,4",
@@ -119,10 +120,10 @@ def test_a_killed_workers_trial_is_taken_over_by_one_with_another_folder(storage
         if record(file.parent)["state"] == "running"
     ]
     assert len(lost) == 1
-    assert f"trial {int(lost[0][-4:])} of 6" in output and "interrupted" in output
+    assert f"trial {int(lost[0][-4:])} of {TRIALS}" in output and "interrupted" in output
     assert record(there / "multirun" / "shared" / lost[0])["resumed"] == 0, "from the start: another folder"
-    assert finished_folders(here, there) == names(6)
-    assert [trial.state.name for trial in trials(storage)] == ["COMPLETE"] * 6
+    assert finished_folders(here, there) == names(TRIALS)
+    assert [trial.state.name for trial in trials(storage)] == ["COMPLETE"] * TRIALS
 
 
 def test_where_the_folder_is_shared_a_killed_workers_trial_goes_on_from_its_checkpoint(
@@ -136,11 +137,11 @@ def test_where_the_folder_is_shared_a_killed_workers_trial_goes_on_from_its_chec
     killed.kill()
     output = survivor.communicate(timeout=300)[0]
     assert survivor.returncode == 0, output
-    assert finished_folders(tmp_path) == names(6)
+    assert finished_folders(tmp_path) == names(TRIALS)
     resumed = {file.parent.name: record(file.parent)["resumed"] for file in sweep.glob(f"trial-*/{RECORD}")}
     assert sum(resumed.values()) == 1
     assert "going on from" in output and "step-" in output
-    assert [trial.state.name for trial in trials(storage)] == ["COMPLETE"] * 6
+    assert [trial.state.name for trial in trials(storage)] == ["COMPLETE"] * TRIALS
 
 
 def test_two_workers_begin_a_study_at_once(storage, start, training, tmp_path):
@@ -150,9 +151,9 @@ def test_two_workers_begin_a_study_at_once(storage, start, training, tmp_path):
     outputs = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     assert [trial.params["lora.r"] for trial in trials(storage)[:2]] == [1, 2]
-    assert finished_folders(tmp_path) == names(6)
-    ran = [output.count("of 6: lora") for output in outputs]
-    assert sum(ran) == 6 and min(ran) > 0, "both did some"
+    assert finished_folders(tmp_path) == names(TRIALS)
+    ran = [output.count(f"of {TRIALS}: lora") for output in outputs]
+    assert sum(ran) == TRIALS and min(ran) > 0, "both did some"
 
 
 def test_a_database_that_is_not_there_is_one_line_without_the_password(server, command):
