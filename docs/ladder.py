@@ -1,8 +1,8 @@
 """Prints the ladder of docs/results.md: `python docs/ladder.py [--unseen] RUNG RUNG …`, from the lowest on.
 
-A rung is the folder of an evaluation, or of a sweep of them, as over the folds of a cross-validation, whose
-rows then count together. Each is tested against the one before it, on the same rows; with `--unseen`, on
-those whose query no rung was trained on.
+A rung is the folder of an evaluation, or of a training with the test that it ends with; or of a sweep of
+either, as over the folds of a cross-validation, whose rows then count together. Each is tested against the
+one before it, on the same rows; with `--unseen`, on those whose query no rung was trained on.
 """
 
 from __future__ import annotations
@@ -24,10 +24,15 @@ from medsql.runs.predictions import read_predictions
 
 SHOWN = ("exact_match", "logical_form", "execution", "valid", "token_f1")
 TESTED = ("exact_match", "execution")
+GENERATION = {"train": ("seconds_since_last_start", "test"), "evaluate": ("seconds", "generation")}
+"""Where the records of each kind say how long generating took."""
 
 
 class Rung(NamedTuple):
-    """A name, the rows that were scored, and the milliseconds that each took to generate."""
+    """A name, the rows that were scored, and the milliseconds that each took to generate.
+
+    Those of a training include loading the weights that validated best.
+    """
 
     name: str
     rows: list[dict[str, Any]]
@@ -45,18 +50,19 @@ def main(folders: Sequence[str]) -> None:
 
 
 def read_rung(folder: Path) -> Rung:
-    """Raises `UserError` where a folder holds no finished evaluation."""
+    """Raises `UserError` where a folder holds nothing that was scored."""
     folders = [file.parent for file in sorted([*folder.glob(RECORD), *folder.glob(f"*/{RECORD}")])]
     rows: list[dict[str, Any]] = []
     seconds = 0.0
     for each in folders:
         record = read_record(each) or {}
-        if record.get("kind") != "evaluate" or record["state"] != "finished":
-            raise UserError(f"{each} is no finished evaluation")
+        if record.get("kind") not in GENERATION or record["state"] != "finished":
+            raise UserError(f"{each} is no finished training or evaluation")
         rows += read_predictions(each)
-        seconds += record["seconds"]["generation"]
+        times, generation = GENERATION[record["kind"]]
+        seconds += record[times][generation]
     if not rows:
-        raise UserError(f"{folder} holds no evaluation")
+        raise UserError(f"{folder} holds no training and no evaluation")
     return Rung(folder.name, rows, 1000 * seconds / len(rows))
 
 

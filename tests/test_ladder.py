@@ -17,14 +17,14 @@ Rows = list[tuple[str, bool, bool | None]]
 """Each row's query, whether it came out right, and whether it was trained on."""
 
 
-def evaluated(folder: Path, rows: Rows) -> str:
+def evaluated(folder: Path, rows: Rows, kind: str = "evaluate") -> str:
     lines = [
         {"question": sql, "sql": sql, "trained_on": known} | dict.fromkeys(SCORES, float(right))
         for sql, right, known in rows
     ]
-    with Run(folder, "evaluate", {}, {}) as run:
+    with Run(folder, kind, {}, {}) as run:
         write_json_lines(folder / PREDICTIONS, lines)
-        run.finish(seconds={"generation": 1})
+        run.finish(seconds={"generation": 1}, seconds_since_last_start={"test": 2})
     return str(folder)
 
 
@@ -59,3 +59,14 @@ def test_rungs_of_other_rows_are_not_compared(tmp_path: Path) -> None:
     rungs = [evaluated(tmp_path / name, [(name, True, False)]) for name in ("a", "b")]
     with pytest.raises(UserError, match="a and b were scored on other rows"):
         ladder.main(rungs)
+
+
+def test_the_folds_of_a_training_are_one_rung(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rows in {"lower": [False, True], "upper": [True, True]}.items():
+        for fold, right in enumerate(rows):
+            evaluated(tmp_path / name / f"data.fold={fold}", [(str(fold), right, False)], "train")
+    ladder.main([str(tmp_path / "lower"), str(tmp_path / "upper")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("| lower, n = 2 | 50.0 (") and lines[2].endswith(" | 2000 |")
+    assert lines[3].startswith("| upper, n = 2 | 100.0 (")
+    assert lines[-2].startswith("| upper | +50.0 (")
