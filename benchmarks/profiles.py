@@ -76,7 +76,7 @@ def _generation(decode: DecodeSettings) -> Comparison:
         with context:
             contest.medsql()
 
-    return _beside_its_products(f"generation for {contest.rows} rows, {contest.how}", run, KINDS)
+    return _beside_its_products(f"generation for {contest.rows} rows, {scoring.how(decode)}", run, KINDS)
 
 
 def _beside_its_products(what: str, run: Run, kinds: Mapping[str, str]) -> Comparison:

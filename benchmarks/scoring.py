@@ -54,6 +54,10 @@ def taught() -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase, Toke
     return model.eval(), materials.tokenizer, materials.tokenized
 
 
+def how(decode: DecodeSettings) -> str:
+    return "greedy" if decode.num_beams == 1 else f"{decode.num_beams} beams"
+
+
 @dataclass
 class Contest:
     """One way of decoding, and what each side predicted last for the first test rows."""
@@ -68,13 +72,9 @@ class Contest:
     one_by_one: list[str] = field(default_factory=list)
 
     def hold(self, where: str = "") -> Comparison:
-        what = f"scoring{where and ' '}{where}, {self.how}"
+        what = f"scoring{where and ' '}{where}, {how(self.decode)}"
         figures = alternate(what, self.medsql, self._report, times=3)
         return Comparison(what, "one at a time", "queries/s", figures, self._agreement())
-
-    @property
-    def how(self) -> str:
-        return "greedy" if self.decode.num_beams == 1 else f"{self.decode.num_beams} beams"
 
     @property
     def bound(self) -> int:
