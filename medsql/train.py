@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -15,9 +16,10 @@ from medsql.config import SettingsError, TrainSettings
 from medsql.data.pairs import Pair
 from medsql.door import door
 from medsql.evaluate import score_baseline
+from medsql.metrics.estimate import Estimate
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
-from medsql.runs.labels import short
+from medsql.runs.labels import score_label, short
 from medsql.runs.predictions import values_of, write_predictions
 from medsql.wording import counted
 
@@ -162,7 +164,16 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
             test=test,
             seconds_since_last_start={name: round(spent, 1) for name, spent in times.items()},
         )
+    if test["n"]:
+        log.info("test, %s: %s", counted(test["n"], "row"), _in_words(test))
     log.info("finished: %s %.4f; %s", settings.objective, validation[settings.objective], short(run.folder))
+
+
+def _in_words(metrics: dict[str, Any]) -> str:
+    """`exact match 33.0 (25.0–43.0), logical form …`: what could be scored, with its 95 % intervals."""
+    shown = ("exact_match", "logical_form", "execution", "valid", "token_f1")
+    scores = {score_label(name): Estimate(**metrics[name]) for name in shown if name in metrics}
+    return ", ".join(f"{label} {score}" for label, score in scores.items()) + " %"
 
 
 def _check_judged(settings: TrainSettings, pairs: Sequence[Pair]) -> None:

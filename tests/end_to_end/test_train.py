@@ -13,6 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
 from medsql.config import VALIDATION_METRICS
+from medsql.metrics.estimate import Estimate
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,10 @@ def test_a_run_is_a_folder_that_says_everything_about_it(finished, checkpoint):
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert len(kept) <= 4 and "step-000060.ckpt" in kept
     assert "predicted:" in result.stdout  # a few predictions as text
+    shown = ", ".join(
+        f"{name} {Estimate(**metrics[name.replace(' ', '_')])}" for name in ("exact match", "logical form")
+    )
+    assert f"test, 12 rows: {shown}, token F1 " in result.stdout
 
 
 def test_a_finished_run_is_not_run_again_and_another_is_refused_its_folder(finished, training):
