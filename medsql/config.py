@@ -337,6 +337,11 @@ class DecodeSettings:
             "decode.database is of use with decode.guided=true or decode.repair=true only",
         )
 
+    @property
+    def knows_training(self) -> bool:
+        """Whether values of the training rows' SQL are known: literals that may be written, or for repair."""
+        return self.values == "train" or (self.repair and "train" in self.known_values)
+
 
 @dataclass
 class ValidationSettings:

@@ -18,9 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from medsql.composition import composed, quoted
 from medsql.config import HOSPITAL, AskSettings, DecodeSettings
-from medsql.data.pairs import Prediction, checked_question
+from medsql.data.pairs import Pair, Prediction, checked_question
 from medsql.data.prompts import prompt_template, render
 from medsql.data.spelling import Spelling, needed_spelling
+from medsql.errors import UserError
 from medsql.model.backbone import load_backbone
 from medsql.model.decoder import Decoder, load_decoder
 from medsql.model.generation import predict
@@ -159,7 +160,20 @@ class TextToSql:
         return other
 
     def _decoder(self, decode: DecodeSettings) -> Decoder:
-        return load_decoder(decode, self.tokenizer, self._longest_target, self.spelling, training=None)[0]
+        training = self._training_rows() if decode.knows_training else None
+        return load_decoder(decode, self.tokenizer, self._longest_target, self.spelling, training)[0]
+
+    def _training_rows(self) -> Sequence[Pair] | None:
+        """Those of the run's data, or of `data=` where that was typed; None where they are not at hand."""
+        from medsql.materials import shared_splits  # it imports what only training needs
+
+        if self.settings.run is None:
+            return None
+        try:
+            return shared_splits(self.settings.data.without_further_rows()).own_training
+        except UserError as error:
+            log.warning("the training rows of %s: %s", self.settings.run, error)
+            return None
 
     def predict(self, questions: Sequence[str]) -> list[Answer]:
         """The answers, in order. Raises `UserError` for an empty question or one that is no Unicode."""

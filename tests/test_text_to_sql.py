@@ -100,6 +100,23 @@ def test_the_newest_run_answers_and_an_adapter_alone_answers_like_its_run(
     assert sql(newest) == sql(alone) != sql(TextToSql.from_run(run, *QUICK, "data.prompt=question"))
 
 
+FLUID = 'SELECT LAB."LABEL" FROM LAB WHERE LAB."FLUID" = "{}"'
+
+
+def test_it_knows_the_values_of_the_runs_training_rows_where_these_are_at_hand(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def known() -> bool:
+        model = TextToSql.from_run(run, *QUICK, "decode=repaired", "decode.known_values=[train]")
+        assert model.decoder.guidance and model.decoder.guidance.repairer
+        return model.decoder.guidance.repairer.repair(FLUID.format("zorblic"))[0] == FLUID.format("Zorblic")
+
+    assert not known() and "repair without the values of training rows, which are not at hand" in caplog.text
+    rows = [{"question": f"what is in tube {n}?", "sql": FLUID.format("Zorblic")} for n in range(20)]
+    (tmp_path / "gone.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert known()
+
+
 def test_a_run_that_was_moved_answers_as_before(run: Path, tmp_path: Path) -> None:
     before = sql(TextToSql.from_run(run, *QUICK))
     moved = shutil.move(run, tmp_path / r"it's \ there, $x=1")

@@ -323,9 +323,12 @@ class _Processor(LogitsProcessor):
         for row in rows:
             key = row.tobytes()
             if key not in self._places:
-                known = before.get(row[:-1].tobytes())
-                start = self._constraint.start
-                self._places[key] = start if known is None else self._constraint.advance(known, row[-1])
+                first = len(row) == 1  # the decoder's start, which is no part of the output
+                self._places[key] = (
+                    self._constraint.start
+                    if first
+                    else self._constraint.advance(before[row[:-1].tobytes()], row[-1])
+                )
             needed.append(self._constraint.needed(self._places[key], row[1:]))
         table = F.pad(
             torch.stack(needed), (0, scores.shape[1] - len(needed[0])), value=NEVER

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from typing import Any
 
-from sqlglot import exp, parse
+from sqlglot import Dialect, TokenType, exp
 from sqlglot.errors import SqlglotError
 
 from medsql.sql.database import HEAP_BYTES
@@ -25,7 +25,7 @@ MOST_JOINS = 10
 """Twice what five tables can need. Each further join without its ON doubles the time of sqlglot's parser,
 and a model that repeats itself writes dozens."""
 
-_JOIN = re.compile(r"\bJOIN\b", re.IGNORECASE)
+_SQLITE = Dialect.get_or_raise("sqlite")
 _QUERY = re.compile(r"\s*(SELECT|WITH)\b", re.IGNORECASE)
 _NO_SQL = re.compile(r"syntax error|incomplete input|unrecognized token|null character")
 _CUT_SHORT = re.compile(r"incomplete input|unrecognized token: \"['\"`\[]")
@@ -69,9 +69,12 @@ def is_cut_short(sql: str) -> bool:
 
 
 def _parsed(sql: str) -> exp.Query | None:
-    if len(sql) > LONGEST_SQL or len(_JOIN.findall(sql)) > MOST_JOINS or not _QUERY.match(sql):
+    if len(sql) > LONGEST_SQL or not _QUERY.match(sql):
         return None
-    statements = [statement for statement in parse(sql, read="sqlite") if statement is not None]
+    tokens = _SQLITE.tokenize(sql)
+    if sum(token.token_type == TokenType.JOIN for token in tokens) > MOST_JOINS:
+        return None
+    statements = [statement for statement in _SQLITE.parser().parse(tokens, sql) if statement is not None]
     if len(statements) != 1 or not isinstance(statements[0], exp.Query) or not _is_sqlite(sql):
         return None
     return statements[0]

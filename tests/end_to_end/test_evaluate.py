@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 from end_to_end_tools import record, run_command
 
+from medsql.data.hospital.cohort import write_cohort
 from medsql.evaluate import evaluate
 from medsql.runs.folder import Run
 from medsql.runs.predictions import read_predictions
@@ -129,11 +130,13 @@ def write_rows(file, *queries):
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+LONG = ["decode.margin_tokens=150"]
 DECODED = {
     "beam": ["decode=beam"],
-    "guided": ["decode=guided"],
-    "repaired": ["decode=repaired"],
-    "constrained": ["decode=constrained", "decode.margin_tokens=150", "decode.values=train"],
+    "constrained": ["decode=constrained", *LONG, "decode.values=train"],
+    "guided": ["decode=guided", "decode.constrained=true", *LONG],
+    "grounded": ["decode=grounded", "decode.constrained=true", *LONG],
+    "database": ["decode=grounded", "decode.constrained=true", *LONG, "decode.database=own.db"],
 }
 
 
@@ -142,6 +145,7 @@ def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path, de
     """The same questions with other gold queries: some run, and some are longer than any trained on."""
     short = [f'SELECT "A" FROM B WHERE C = "{i}"' for i in range(6)]
     long = [f'SELECT COUNT ( * ) FROM LAB WHERE LAB."FLUID" = "{"fluid " * 20}{i}"' for i in range(6)]
+    write_cohort(tmp_path / "own.db", admissions=20, seed=1)
     predictions, known = [], []
     for name, queries in (("short", short), ("long", long)):
         write_rows(tmp_path / name / "train.jsonl", *(f"SELECT {i}" for i in range(10, 20)))
@@ -164,7 +168,10 @@ def test_predictions_do_not_change_when_gold_does(command, trained, tmp_path, de
     assert known[0] == known[1], "what fluids the long ones ask for is not known"
 
 
-def test_a_value_that_gold_alone_knows_is_repaired_all_the_same(small, settings, tmp_path, monkeypatch):
+@pytest.mark.parametrize("decode", ["repaired", "grounded"])
+def test_a_value_that_gold_alone_knows_is_repaired_all_the_same(
+    small, settings, tmp_path, monkeypatch, decode
+):
     """What the model writes is given here: one beam that does not run, and three with a misspelt value."""
 
     def asking_for(fluid):
@@ -176,7 +183,7 @@ def test_a_value_that_gold_alone_knows_is_repaired_all_the_same(small, settings,
     for name, gold in (("right", "Ascites"), ("misspelt", "Ascitez")):
         write_rows(tmp_path / name / "train.jsonl", *[asking_for("Ascites")] * 9)
         write_rows(tmp_path / name / "test.jsonl", *[asking_for(gold)] * 2)
-        asked = settings("evaluate", *small, f"data.path={tmp_path / name}", "decode=repaired", "show=0")
+        asked = settings("evaluate", *small, f"data.path={tmp_path / name}", f"decode={decode}", "show=0")
         with Run(tmp_path / "outputs" / name, "evaluate", {}, asdict(asked)) as run:
             evaluate(asked, run)
         rows = read_predictions(tmp_path / "outputs" / name)

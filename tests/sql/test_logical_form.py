@@ -194,6 +194,7 @@ def test_a_join_that_a_model_repeats_without_end_has_no_form_and_takes_no_time()
     assert normal_form("SELECT * FROM LAB" + " INNER JOIN LAB" * 100) is None
     joins = " INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID" * 4
     assert normal_form(f"SELECT * FROM DEMOGRAPHIC{joins}") is not None
+    assert normal_form(f'{LAB}LAB.FLUID = "{"join " * 100}"') is not None, "that is a value"
 
 
 def test_long_chains_of_conditions_have_a_form() -> None:

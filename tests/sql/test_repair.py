@@ -22,6 +22,8 @@ VALUES = {
     Column("LAB", "FLUID"): ["Blood", "Pleural"],
     Column("LAB", "LABEL"): ["Glucose", "Hemoglobin"],
     Column("LAB", "VALUE_UNIT"): ["5 mg"],
+    Column("LAB", "CHARTTIME"): ["2101-10-20 16:40:00"],
+    Column("DEMOGRAPHIC", "DOB"): ["2094-03-05 00:00:00"],
 }
 READ = VALUES | {Column("LAB", "LABEL"): ["Glucose", "Pleural", "Glucose, Pleural"]}
 JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
@@ -135,6 +137,8 @@ def test_a_value_that_is_not_known_is_written_in_the_style_of_all_that_are(known
         'LAB."FLUID" = LAB."LABEL"',
         'LAB."CATEGORY" = "blood"',  # nothing is known of it
         'LAB."VALUE_UNIT" = "5 MG"',  # an amount
+        'LAB."CHARTTIME" = "2101-10-20 16:04:00"',
+        'DEMOGRAPHIC."DOB" = "2094-03-06 00:00:00"',
         'DEMOGRAPHIC."NAME" = "Amelia O\'Brian"',  # another patient
         'DEMOGRAPHIC."AGE" = "5O"',
         'DEMOGRAPHIC."LANGUAGE" = 5',
