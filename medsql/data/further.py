@@ -1,6 +1,7 @@
 """What is trained on besides the training rows: template questions, other values, the synthetic hospital.
 
-All of it is made from training rows and lists alone. No held-out row changes a training row.
+All of it is made from training rows and lists alone. Of held-out rows it is only asked which
+templates are theirs, which are left out.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, 
 
 from medsql.assets import BUNDLED, checkpoint_folder
 from medsql.config import DecodeSettings, ModelSettings, SettingsError
+from medsql.data.hospital import synthetic_splits
 from medsql.data.pairs import Pair, Prediction
 from medsql.data.spelling import Spelling, needed_spelling
 from medsql.errors import UserError
@@ -200,6 +201,19 @@ def test_an_output_that_is_valid_is_unchanged_even_where_it_just_fits(kind: str,
     for room in (0, 50):
         bound = len(target(kind, text)) + room
         assert write(kind, Wants(kind, text=text), bound) == [Prediction(text)]
+
+
+def test_all_queries_of_the_hospital_are_in_the_grammar_and_others_are_not() -> None:
+    held, eos = constraint("bytes"), vocabulary("bytes").eos_token_id
+
+    def is_in_it(sql: str) -> bool:
+        tokens = target("bytes", sql)[:-1]
+        place = reduce(held.advance, tokens, held.start)
+        return bool(place) and int(held.needed(place, tokens)[eos]) < NEVER
+
+    queries = {pair.sql for split in synthetic_splits(20, 200, 1).values() for pair in split}
+    assert len(queries) > 100 and all(map(is_in_it, queries))
+    assert not is_in_it("SELECT * FROM LAB") and not is_in_it('SELECT LAB."FLUID" FROM')
 
 
 def test_an_output_that_is_none_keeps_what_can_be_kept() -> None:
