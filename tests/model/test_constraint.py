@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import random
 import threading
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import T5_LACKS, t5_tokenizer, tiny_t5, tiny_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from medsql.assets import BUNDLED, checkpoint_folder
 from medsql.config import DecodeSettings, ModelSettings, SettingsError
-from medsql.data.hospital import synthetic_splits
 from medsql.data.pairs import Pair, Prediction
 from medsql.data.spelling import Spelling, needed_spelling
 from medsql.errors import UserError
@@ -150,16 +151,26 @@ def write(
     return generate_sql(model, batch, decoder)
 
 
-@pytest.mark.parametrize("beams", [1, 4])
+WORDS = [None, " JOIN", "(", "--", "'"]
+"""What a model wants to write over and over; where it may not, and for None, it is noise."""
+
+
 @pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
-@pytest.mark.parametrize("room", [0, 1, 40])
-def test_whatever_the_logits_the_output_is_valid_and_ends(kind: str, beams: int, room: int) -> None:
-    bound = constraint(kind).shortest + room
-    for seed in range(2):
-        for sql, truncated, *_ in write(kind, Wants(kind, seed), bound, rows=3, beams=beams):
-            assert verdict(sql) == "ok", sql
-            assert parse_query(sql) is not None, sql
-            assert not truncated
+@settings(max_examples=15, deadline=None, derandomize=True, database=None)
+@given(
+    seed=st.integers(0, 2**32),
+    word=st.sampled_from(WORDS),
+    room=st.sampled_from([0, 1, 40, 200]),
+    beams=st.sampled_from([1, 4]),
+)
+def test_whatever_the_logits_the_output_is_valid_and_ends(
+    kind: str, seed: int, word: str | None, room: int, beams: int
+) -> None:
+    wants = Wants(kind, seed, word and word * 400)
+    for sql, truncated, *_ in write(kind, wants, constraint(kind).shortest + room, rows=3, beams=beams):
+        assert verdict(sql) == "ok", sql
+        assert parse_query(sql) is not None, sql
+        assert not truncated
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -201,19 +212,6 @@ def test_an_output_that_is_valid_is_unchanged_even_where_it_just_fits(kind: str,
     for room in (0, 50):
         bound = len(target(kind, text)) + room
         assert write(kind, Wants(kind, text=text), bound) == [Prediction(text)]
-
-
-def test_all_queries_of_the_hospital_are_in_the_grammar_and_others_are_not() -> None:
-    held, eos = constraint("bytes"), vocabulary("bytes").eos_token_id
-
-    def is_in_it(sql: str) -> bool:
-        tokens = target("bytes", sql)[:-1]
-        place = reduce(held.advance, tokens, held.start)
-        return bool(place) and int(held.needed(place, tokens)[eos]) < NEVER
-
-    queries = {pair.sql for split in synthetic_splits(20, 200, 1).values() for pair in split}
-    assert len(queries) > 100 and all(map(is_in_it, queries))
-    assert not is_in_it("SELECT * FROM LAB") and not is_in_it('SELECT LAB."FLUID" FROM')
 
 
 def test_an_output_that_is_none_keeps_what_can_be_kept() -> None:
