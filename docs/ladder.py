@@ -31,7 +31,7 @@ GENERATION = {"train": ("seconds_since_last_start", "test"), "evaluate": ("secon
 class Rung(NamedTuple):
     """A name, the rows that were scored, and the milliseconds that each took to generate.
 
-    Those of a training include loading the weights that validated best.
+    Those of a training include loading the weights that validated best, and saving them.
     """
 
     name: str
@@ -53,23 +53,27 @@ def read_rung(folder: Path) -> Rung:
     """Raises `UserError` where a folder holds nothing that was scored."""
     folders = [file.parent for file in sorted([*folder.glob(RECORD), *folder.glob(f"*/{RECORD}")])]
     rows: list[dict[str, Any]] = []
+    kinds: set[str] = set()
     seconds = 0.0
     for each in folders:
         record = read_record(each) or {}
         if record.get("kind") not in GENERATION or record["state"] != "finished":
             raise UserError(f"{each} is no finished training or evaluation")
+        kinds.add(record["kind"])
         rows += read_predictions(each)
         times, generation = GENERATION[record["kind"]]
         seconds += record[times][generation]
     if not rows:
-        raise UserError(f"{folder} holds no training and no evaluation")
+        raise UserError(f"{folder} holds nothing that was scored")
+    if len(kinds) > 1:  # as beside trainings the evaluation of their baseline
+        raise UserError(f"{folder} holds trainings and evaluations: which are the rung?")
     return Rung(folder.name, rows, 1000 * seconds / len(rows))
 
 
 def unseen(rungs: Sequence[Rung]) -> list[Rung]:
     """The rungs without the rows whose query one of them was trained on.
 
-    Raises `UserError` for an evaluation that does not know which these are.
+    Raises `UserError` for a rung that does not know which these are.
     """
     for rung in rungs:
         if any(row.get("trained_on") is None for row in rung.rows):

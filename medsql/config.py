@@ -572,10 +572,10 @@ class AskSettings:
     """Who answers questions, and where the queries are run.
 
     `run`, `adapter` and `model` are those of `EvaluateSettings`, but that `run` is the default and gives way
-    to the others. Of `data` only the prompt, the lengths and the hospital count. Queries are run on
-    `database`, a SQLite file in MIMICSQL's five tables, or those of `decode.schema`, or `hospital`, the
-    bundled invented one, which has MIMICSQL's, for at most `seconds` each, and `rows` of what they find are
-    shown (null: all).
+    to the others. Of `data` the prompt, the lengths and the hospital count, and its training rows where
+    their values are to be known. Queries are run on `database`, a SQLite file in MIMICSQL's five tables, or
+    those of `decode.schema`, or `hospital`, the bundled invented one, which has MIMICSQL's, for at most
+    `seconds` each, and `rows` of what they find are shown (null: all).
     """
 
     model: ModelSettings

@@ -164,15 +164,13 @@ class TextToSql:
         return load_decoder(decode, self.tokenizer, self._longest_target, self.spelling, training)[0]
 
     def _training_rows(self) -> Sequence[Pair] | None:
-        """Those of the run's data, or of `data=` where that was typed; None where they are not at hand."""
+        """Those of the data, which is the run's unless another was typed; None where they are not at hand."""
         from medsql.materials import shared_splits  # it imports what only training needs
 
-        if self.settings.run is None:
-            return None
         try:
             return shared_splits(self.settings.data.without_further_rows()).own_training
-        except UserError as error:
-            log.warning("the training rows of %s: %s", self.settings.run, error)
+        except (UserError, OSError) as error:
+            log.warning("training rows: %s", error)
             return None
 
     def predict(self, questions: Sequence[str]) -> list[Answer]:

@@ -13,16 +13,14 @@ from omegaconf import DictConfig
 from medsql.composition import SETTINGS, to_settings
 from medsql.config import CONF
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch is not imported yet; workers share the cores
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say which file is missing: of several workers none would, and there would only be no tests.
-
-    And one thread each, before PyTorch is imported: workers share the cores.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    """Say which file is missing: of several workers none would, and there would only be no tests."""
     for argument in config.args:
         path = argument.partition("::")[0]
         if not (config.invocation_params.dir / path).exists():

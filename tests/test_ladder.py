@@ -70,3 +70,7 @@ def test_the_folds_of_a_training_are_one_rung(tmp_path: Path, capsys: pytest.Cap
     assert lines[2].startswith("| lower, n = 2 | 50.0 (") and lines[2].endswith(" | 2000 |")
     assert lines[3].startswith("| upper, n = 2 | 100.0 (")
     assert lines[-2].startswith("| upper | +50.0 (")
+
+    evaluated(tmp_path / "upper" / "score-test-mini", [("0", False, False)])
+    with pytest.raises(UserError, match="upper holds trainings and evaluations"):
+        ladder.main([str(tmp_path / "upper")])

@@ -1,7 +1,7 @@
 """What is trained on besides the training rows: template questions, other values, the synthetic hospital.
 
-All of it is made from training rows and lists alone. Of held-out rows it is only asked which
-templates are theirs, which are left out.
+All of it is made from training rows and lists alone. Of held-out rows nothing is used, but that
+templates with one of their keys are left out.
 """
 
 from __future__ import annotations

@@ -323,12 +323,11 @@ class _Processor(LogitsProcessor):
         for row in rows:
             key = row.tobytes()
             if key not in self._places:
-                first = len(row) == 1  # the decoder's start, which is no part of the output
-                self._places[key] = (
-                    self._constraint.start
-                    if first
-                    else self._constraint.advance(before[row[:-1].tobytes()], row[-1])
-                )
+                if len(row) == 1:  # the decoder's start, which is no part of the output
+                    place = self._constraint.start
+                else:
+                    place = self._constraint.advance(before[row[:-1].tobytes()], row[-1])
+                self._places[key] = place
             needed.append(self._constraint.needed(self._places[key], row[1:]))
         table = F.pad(
             torch.stack(needed), (0, scores.shape[1] - len(needed[0])), value=NEVER

@@ -72,12 +72,11 @@ def _parsed(sql: str) -> exp.Query | None:
     if len(sql) > LONGEST_SQL or not _QUERY.match(sql):
         return None
     tokens = _SQLITE.tokenize(sql)
-    if sum(token.token_type == TokenType.JOIN for token in tokens) > MOST_JOINS:
+    joins = sum(token.token_type == TokenType.JOIN for token in tokens)
+    if joins > MOST_JOINS or not _is_sqlite(sql):  # which knows no joins of other names
         return None
     statements = [statement for statement in _SQLITE.parser().parse(tokens, sql) if statement is not None]
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query) or not _is_sqlite(sql):
-        return None
-    return statements[0]
+    return statements[0] if len(statements) == 1 and isinstance(statements[0], exp.Query) else None
 
 
 def _is_sqlite(sql: str) -> bool:

@@ -56,12 +56,12 @@ class Undisturbed(NamedTuple):
     seconds: float
 
 
-def typed(kind: str, training: list[str]) -> list[str]:
+def overrides(kind: str, training: list[str]) -> list[str]:
     return ["-m", *KINDS[kind], *training, "name=killed"]
 
 
 def command(kind: str, training: list[str]) -> list[str]:
-    return [sys.executable, "-m", "medsql.train", *typed(kind, training)]
+    return [sys.executable, "-m", "medsql.train", *overrides(kind, training)]
 
 
 def outcome(sweep: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def check(kind: str, moment: float, undisturbed: Any, training: list[str], folde
         for file in sweep.glob(f"*/{RECORD}")
         if record(file.parent)["state"] in ("finished", "pruned")
     }
-    again = run_command("train", *typed(kind, training), cwd=folder, timeout=600)
+    again = run_command("train", *overrides(kind, training), cwd=folder, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
     assert outcome(sweep) == expected.outcome
     for file, content in settled.items():

@@ -155,16 +155,13 @@ WORDS = [None, " JOIN", "(", "--", "'"]
 """What a model wants to write over and over; where it may not, and for None, it is noise."""
 
 
+@pytest.mark.parametrize("beams", [1, 4])
 @pytest.mark.parametrize("kind", ["bytes", "t5", "codet5"])
-@settings(max_examples=15, deadline=None, derandomize=True, database=None)
-@given(
-    seed=st.integers(0, 2**32),
-    word=st.sampled_from(WORDS),
-    room=st.sampled_from([0, 1, 40, 200]),
-    beams=st.sampled_from([1, 4]),
-)
+@pytest.mark.parametrize("room", [0, 1, 40, 200])
+@settings(max_examples=3, deadline=None, derandomize=True, database=None)
+@given(seed=st.integers(0, 2**32), word=st.sampled_from(WORDS))
 def test_whatever_the_logits_the_output_is_valid_and_ends(
-    kind: str, seed: int, word: str | None, room: int, beams: int
+    kind: str, beams: int, room: int, seed: int, word: str | None
 ) -> None:
     wants = Wants(kind, seed, word and word * 400)
     for sql, truncated, *_ in write(kind, wants, constraint(kind).shortest + room, rows=3, beams=beams):
