@@ -20,9 +20,9 @@ from medsql.metrics.scores import score
 from medsql.metrics.significance import Difference, difference
 from medsql.runs.differences import in_points, p_value
 from medsql.runs.folder import RECORD, read_record
+from medsql.runs.labels import SHOWN
 from medsql.runs.predictions import read_predictions
 
-SHOWN = ("exact_match", "logical_form", "execution", "valid", "token_f1")
 TESTED = ("exact_match", "execution")
 GENERATION = {"train": ("seconds_since_last_start", "test"), "evaluate": ("seconds", "generation")}
 """Where the records of each kind say how long generating took."""

@@ -19,7 +19,7 @@ from medsql.evaluate import score_baseline
 from medsql.metrics.estimate import Estimate
 from medsql.runs.fingerprint import by_content, identity
 from medsql.runs.folder import Run
-from medsql.runs.labels import score_label, short
+from medsql.runs.labels import SHOWN, score_label, short
 from medsql.runs.predictions import values_of, write_predictions
 from medsql.wording import counted
 
@@ -171,8 +171,7 @@ def train(settings: TrainSettings, run: Run, report: Callable[[int, float], bool
 
 def _in_words(metrics: dict[str, Any]) -> str:
     """`exact match 33.0 (25.0–43.0), logical form …`: what could be scored, with its 95 % intervals."""
-    shown = ("exact_match", "logical_form", "execution", "valid", "token_f1")
-    scores = {score_label(name): Estimate(**metrics[name]) for name in shown if name in metrics}
+    scores = {score_label(name): Estimate(**metrics[name]) for name in SHOWN if name in metrics}
     return ", ".join(f"{label} {score}" for label, score in scores.items()) + " %"
 
 

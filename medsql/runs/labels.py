@@ -30,6 +30,9 @@ IMPLIES = {"grounded": ("guided", "repaired"), "repaired": ("guided",)}
 DETAILS = ("length_penalty", "max_new_tokens", "margin_tokens", "repair_threshold", "known_values")
 """Settings of decoding that are worth a word only where nothing else tells evaluations apart."""
 
+SHOWN = ("exact_match", "logical_form", "execution", "valid", "token_f1")
+"""The scores that a table has room for; precision and recall are within token F1."""
+
 
 def score_label(name: str) -> str:
     """`"token_f1"`, `"val/token_f1"` → `"token F1"`."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medsql.runs.folder import RECORD
-from medsql.runs.labels import common_parent, labelled, score_label, short, state_label
+from medsql.runs.labels import SHOWN, common_parent, labelled, score_label, short, state_label
 from medsql.runs.recorded import Recorded, metric_of, on_losses, recorded, remarks
 from medsql.runs.swept import swept
 from medsql.wording import counted
@@ -77,9 +77,8 @@ def _print_searched(trials: Sequence[Recorded]) -> None:
 
 def _print_scored(scored: Sequence[Recorded]) -> None:
     """One line an evaluation: its scores in percent with their 95 % intervals, and what was scored."""
-    names = ("exact_match", "logical_form", "execution", "valid", "token_f1")
     table = columns(
-        "scored", numbers=["split", "rows", "beams", *[f"{score_label(name)} %" for name in names]]
+        "scored", numbers=["split", "rows", "beams", *[f"{score_label(name)} %" for name in SHOWN]]
     )
     for record in scored:
         table.add_row(
@@ -87,7 +86,7 @@ def _print_scored(scored: Sequence[Recorded]) -> None:
             record.split or record.state,
             "" if record.n is None else str(record.n),
             str(record.settings.get("decode.num_beams", "")),
-            *[str(record.scores.get(name, "")) for name in names],
+            *[str(record.scores.get(name, "")) for name in SHOWN],
         )
     show(table)
     _print_remarks(scored)

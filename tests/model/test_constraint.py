@@ -108,7 +108,7 @@ def target(kind: str, text: str) -> list[int]:
 def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> None:
     """Between literals, in which almost anything does."""
     held, choice, checked = constraint(kind), random.Random(1), 0
-    for _ in range(3):
+    for _ in range(6):
         place = held.start
         tokens: list[int] = []
         while place and len(tokens) < 200:
@@ -119,7 +119,7 @@ def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> No
                 checked += 1
             tokens.append(choice.choice(may))
             place = held.advance(place, tokens[-1])
-    assert checked > 100
+    assert checked > 200
 
 
 GAPS = ["t5 with gaps", "sentencepiece"]
