@@ -137,7 +137,7 @@ def test_a_value_that_is_not_known_is_written_in_the_style_of_all_that_are(known
         'LAB."FLUID" = LAB."LABEL"',
         'LAB."CATEGORY" = "blood"',  # nothing is known of it
         'LAB."VALUE_UNIT" = "5 MG"',  # an amount
-        'LAB."CHARTTIME" = "2101-10-20, 16:40:00"',
+        'LAB."CHARTTIME" = "2101-10-20 16:40:00 "',  # nearly a known one, but a date
         'DEMOGRAPHIC."DOB" = "2094-03-06 00:00:00"',
         'DEMOGRAPHIC."NAME" = "Amelia O\'Brian"',  # another patient
         'DEMOGRAPHIC."AGE" = "5O"',
