@@ -13,7 +13,7 @@ import json
 import logging
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -42,6 +42,9 @@ NEVER = 2**15 - 1
 
 MOST_KEPT = 4096
 """Places whose tokens are kept: at two bytes a token, 256 MB with T5's vocabulary."""
+
+MOST_ANSWERS = 2**16
+"""Of each question about the grammar, such as which place is behind a token, so many answers are kept."""
 
 LONGEST_PIECE = 32
 """Bytes; distances leave longer pieces out, rules of dashes or blanks, and so err on the safe side."""
@@ -80,8 +83,9 @@ class Constraint:
         self._lock = Lock()  # of what is kept
         self._kept: dict[Place, Tensor] = {}
         self._spelled: dict[bytes, int] = {b"": 0}
-        for name in ("_edges", "_in_bytes", "_to_end", "_ending"):  # caches of this object's own
-            setattr(self, name, cache(getattr(self, name)))
+        # Caches of this object's own.
+        for name in ("advance", "_asked", "_edges", "_in_bytes", "_to_end", "_ending"):
+            setattr(self, name, lru_cache(MOST_ANSWERS)(getattr(self, name)))
         self._begin: Place = frozenset(self._enter(grammar.start, b""))
         first, *_ = tokenizer("")["input_ids"]
         self._opening = None if first == self._eos else first
@@ -113,15 +117,19 @@ class Constraint:
         """
         if not place:
             return torch.zeros(len(self._pieces), dtype=torch.int16)
-        place = frozenset(
-            (node, min(part, self._longest) if isinstance(part, int) else part) for node, part in place
-        )
+        place = self._asked(place)
         with self._lock:
             if place not in self._kept:
                 if len(self._kept) >= MOST_KEPT:
                     self._kept.clear()
                 self._kept[place] = torch.from_numpy(self._needed(place, tokens))
             return self._kept[place]
+
+    def _asked(self, place: Place) -> Place:
+        """The place, as one of those that no piece tells apart: in a literal, far from its bound."""
+        return frozenset(
+            (node, min(part, self._longest) if isinstance(part, int) else part) for node, part in place
+        )
 
     def can_write(self, text: str) -> bool:
         """Whether there are pieces that spell a text."""
@@ -132,7 +140,7 @@ class Constraint:
         # A copy of one that has read nothing: after thousands of resets, llguidance 1.9 once in a while
         # answers for another place.
         engine = self._engine.deep_copy()
-        engine.consume_tokens([int(token) for token in tokens if token != self._opening])
+        engine.consume_tokens([token for token in tokens if token != self._opening])
         mask = np.frombuffer(engine.compute_bitmask(), np.uint8)
         _check_engine(engine)
         return np.unpackbits(mask, bitorder="little")[: len(self._pieces)].astype(bool)
@@ -147,8 +155,8 @@ class Constraint:
             going_on = allowed & ~self._quoting
             needed[going_on] = self._distance(place)
             allowed = allowed & ~going_on
-        for token in np.flatnonzero(allowed):
-            needed[token] = 0 if token == self._eos else self._distance(self.advance(place, int(token)))
+        for token in np.flatnonzero(allowed).tolist():
+            needed[token] = 0 if token == self._eos else self._distance(self.advance(place, token))
         return needed
 
     # ---- places in the grammar --------------------------------------------------------------
@@ -313,26 +321,24 @@ class _Processor(LogitsProcessor):
     def __init__(self, constraint: Constraint, max_new_tokens: int) -> None:
         self._constraint = constraint
         self._max_new_tokens = max_new_tokens
-        self._places: dict[bytes, Place] = {}
+        self._places: dict[tuple[int, ...], Place] = {}
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows × vocabulary) with -inf where a token may not follow `input_ids` (rows × tokens)."""
-        rows = input_ids.cpu().numpy()
         before, self._places = self._places, {}
         needed = []
-        for row in rows:
-            key = row.tobytes()
-            if key not in self._places:
+        for row in map(tuple, input_ids.tolist()):
+            if row not in self._places:
                 if len(row) == 1:  # the decoder's start, which is no part of the output
                     place = self._constraint.start
                 else:
-                    place = self._constraint.advance(before[row[:-1].tobytes()], row[-1])
-                self._places[key] = place
-            needed.append(self._constraint.needed(self._places[key], row[1:]))
+                    place = self._constraint.advance(before[row[:-1]], row[-1])
+                self._places[row] = place
+            needed.append(self._constraint.needed(self._places[row], row[1:]))
         table = F.pad(
             torch.stack(needed), (0, scores.shape[1] - len(needed[0])), value=NEVER
         )  # T5's vocabulary is padded
-        left = self._max_new_tokens - rows.shape[1]  # one token is the start, and one is chosen now
+        left = self._max_new_tokens - input_ids.shape[1]  # one token is the start, and one is chosen now
         return scores.masked_fill((table > left).to(scores.device), -torch.inf)
 
 
