@@ -54,10 +54,10 @@ def small(checkpoint: Path, pairs: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def training(small: list[str]) -> list[str]:
-    """`small`, and a training of sixty steps with twelve validations."""
+    """`small`, and a training of forty steps with eight validations."""
     return [
         *small,
-        "optim.max_steps=60",
+        "optim.max_steps=40",
         "optim.epochs=100",
         "optim.batch_size=2",
         "optim.accumulate=2",
