@@ -40,8 +40,8 @@ from medsql.wording import counted
 NEVER = 2**15 - 1
 """Tokens to the end from where no end can be reached."""
 
-MOST_KEPT = 4096
-"""Places whose tokens are kept: at two bytes a token, 256 MB with T5's vocabulary."""
+MOST_KEPT = 2048
+"""Places whose tokens are kept: at six bytes a token, 395 MB with T5's vocabulary."""
 
 MOST_ANSWERS = 2**16
 """Of each question about the grammar, such as which place is behind a token, so many answers are kept."""
@@ -58,6 +58,25 @@ it, or in a literal with so many characters left. There is rarely more than one;
 
 BEFORE_OPENING: Place = frozenset({((), b"")})
 """Where targets begin with a special token, as CodeT5's do with `<s>`."""
+
+
+class Following(NamedTuple):
+    """What may follow at a place: numbers for each piece of the vocabulary, and their longest way on."""
+
+    needed: Tensor
+    """How many more tokens a query needs behind each piece, int16; `NEVER` for those that may not follow."""
+    barred: Tensor
+    """-inf for those that may not follow, else 0; float32."""
+    longest: int
+    """The most that is needed behind one that may follow."""
+
+    @classmethod
+    def of(cls, needed: np.ndarray) -> Following:
+        """Worked out once for all steps that come to the place."""
+        may = needed < NEVER
+        barred = np.where(may, np.float32(0), np.float32(-np.inf))
+        longest = int(needed.max(where=may, initial=0))
+        return cls(torch.from_numpy(needed), torch.from_numpy(barred), longest)
 
 
 class Constraint:
@@ -81,7 +100,8 @@ class Constraint:
         self._engine = llguidance.LLMatcher(_engine_tokenizer(tokenizer, self._pieces), grammar.rules())
         _check_engine(self._engine)
         self._lock = Lock()  # of what is kept
-        self._kept: dict[Place, Tensor] = {}
+        self._kept: dict[Place, Following] = {}
+        self._anything = Following.of(np.zeros(len(self._pieces), np.int16))
         self._spelled: dict[bytes, int] = {b"": 0}
         # Caches of this object's own.
         for name in ("advance", "_asked", "_edges", "_in_bytes", "_to_end", "_ending"):
@@ -109,20 +129,19 @@ class Constraint:
             return frozenset()
         return frozenset(found for node, partial in place for found in self._read(node, partial, piece))
 
-    def needed(self, place: Place, tokens: Sequence[int]) -> Tensor:
-        """For each piece of the vocabulary, how many more tokens a query needs behind it; int16.
+    def following(self, place: Place, tokens: Sequence[int]) -> Following:
+        """What may follow at `place`, to which `tokens` lead, as others may.
 
-        `NEVER` for those that may not follow. `tokens` are any that lead to `place`. At no place, behind the
-        end or where beam search has only hopeless rows left, all may follow.
+        At no place, behind the end or where beam search has only hopeless rows left, all may follow.
         """
         if not place:
-            return torch.zeros(len(self._pieces), dtype=torch.int16)
+            return self._anything
         place = self._asked(place)
         with self._lock:
             if place not in self._kept:
                 if len(self._kept) >= MOST_KEPT:
                     self._kept.clear()
-                self._kept[place] = torch.from_numpy(self._needed(place, tokens))
+                self._kept[place] = Following.of(self._needed(place, tokens))
             return self._kept[place]
 
     def _asked(self, place: Place) -> Place:
@@ -326,7 +345,7 @@ class _Processor(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows × vocabulary) with -inf where a token may not follow `input_ids` (rows × tokens)."""
         before, self._places = self._places, {}
-        needed = []
+        following = []
         for row in map(tuple, input_ids.tolist()):
             if row not in self._places:
                 if len(row) == 1:  # the decoder's start, which is no part of the output
@@ -334,12 +353,19 @@ class _Processor(LogitsProcessor):
                 else:
                     place = self._constraint.advance(before[row[:-1]], row[-1])
                 self._places[row] = place
-            needed.append(self._constraint.needed(self._places[row], row[1:]))
-        table = F.pad(
-            torch.stack(needed), (0, scores.shape[1] - len(needed[0])), value=NEVER
-        )  # T5's vocabulary is padded
+            following.append(self._constraint.following(self._places[row], row[1:]))
         left = self._max_new_tokens - input_ids.shape[1]  # one token is the start, and one is chosen now
-        return scores.masked_fill((table > left).to(scores.device), -torch.inf)
+        barred = _barred(following, left)
+        padding = scores.shape[1] - barred.shape[1]  # T5's vocabulary has some
+        return scores + F.pad(barred, (0, padding), value=-torch.inf).to(scores)
+
+
+def _barred(following: Sequence[Following], left: int) -> Tensor:
+    """-inf where a token may not follow with so many tokens left, else 0 (rows × vocabulary)."""
+    if all(each.longest <= left for each in following):  # everywhere but near the end; stacking is fast
+        return torch.stack([each.barred for each in following])
+    needed = torch.stack([each.needed for each in following])
+    return torch.zeros(needed.shape).masked_fill(needed > left, -torch.inf)
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:

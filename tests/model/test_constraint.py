@@ -112,7 +112,7 @@ def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> No
         place = held.start
         tokens: list[int] = []
         while place and len(tokens) < 200:
-            may = [int(token) for token in (held.needed(place, tokens) < NEVER).nonzero()]
+            may = [int(token) for token in (held.following(place, tokens).needed < NEVER).nonzero()]
             if not any(isinstance(partial, int) for _, partial in place) and place != BEFORE_OPENING:
                 leading = {token for token in range(len(vocabulary(kind))) if held.advance(place, token)}
                 assert {*may} - {vocabulary(kind).eos_token_id} == leading
