@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end_tools import run_command
+from end_to_end_tools import Process, forked_doors, run_command
 from tiny import tiny_t5, tiny_tokenizer
 
 
@@ -67,23 +67,32 @@ def training(small: list[str]) -> list[str]:
     ]
 
 
-Start = Callable[..., subprocess.Popen[str]]
+Start = Callable[..., Process]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a command without waiting for it; whatever still runs at the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+def start(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Start a command without waiting for it, in a fork where it needs nothing special.
 
-    def run(door: str, *arguments: str, cwd: Path = tmp_path, **options: Any) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"medsql.{door}", *arguments],
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            **options,
-        )
+    Whatever still runs at the end is killed.
+    """
+    outputs = tmp_path_factory.mktemp("outputs")
+    started: list[Process] = []
+
+    def run(door: str, *arguments: str, cwd: Path = tmp_path, **options: Any) -> Process:
+        process: Process
+        if options:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"medsql.{door}", *arguments],
+                cwd=cwd,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                **options,
+            )
+        else:
+            output = outputs / str(len(started))
+            process = forked_doors().start(door, *arguments, cwd=cwd, stdout=output, stderr=output)
         started.append(process)
         return process
 
@@ -91,5 +100,4 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        if process.stdout and not process.stdout.closed:
             process.communicate(timeout=30)  # whatever it has started is to end with it

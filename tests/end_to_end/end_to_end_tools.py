@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from forked import Server
+from forked import Forked, Server
 from safetensors.torch import load_file
 
 from medsql.runs.folder import read_record
+
+Process: TypeAlias = subprocess.Popen[str] | Forked
+"""A command that runs."""
 
 
 def run_command(
@@ -37,7 +40,7 @@ def forked_doors() -> Server:
     return server
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], Any], process: Process, seconds: float = 120) -> None:
     """Wait until the condition holds; fails where the process ends before, or time runs out."""
     end = time.monotonic() + seconds
     while not condition():
@@ -46,7 +49,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str], secon
         time.sleep(0.005)
 
 
-def kill_when_training(process: subprocess.Popen[str], folder: Path, signum: int = signal.SIGKILL) -> str:
+def kill_when_training(process: Process, folder: Path, signum: int = signal.SIGKILL) -> str:
     """Send the signal once the run in `folder` has saved its first checkpoint; returns the output."""
     wait_for(lambda: list(folder.glob("checkpoints/*.ckpt")), process)
     os.kill(process.pid, signum)

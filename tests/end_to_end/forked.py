@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import gc
 import importlib
+import math
 import os
 import runpy
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -43,7 +45,7 @@ PRELOADED = (
 
 
 class Server:
-    """Forks one door after another."""
+    """Forks doors, and says how they ended."""
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
@@ -51,26 +53,75 @@ class Server:
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
 
+    def start(self, door: str, *arguments: str, cwd: Path, stdout: Path, stderr: Path) -> Forked:
+        """`python -m medsql.<door>`, which writes into these two files."""
+        streams = [str(stdout), str(stderr)]
+        return Forked(self, self.ask((door, arguments, str(cwd), dict(os.environ), streams)), stdout)
+
     def run(self, door: str, *arguments: str, cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
         """`python -m medsql.<door>` to its end. Raises `subprocess.TimeoutExpired`, as `subprocess.run`."""
         with tempfile.TemporaryDirectory() as folder:
-            streams = [Path(folder) / name for name in ("stdout", "stderr")]
-            self._connection.send((door, arguments, str(cwd), dict(os.environ), [*map(str, streams)]))
-            pid = self._connection.recv()  # once all is imported
-            if not self._connection.poll(timeout):
-                os.kill(pid, signal.SIGKILL)
-                self._connection.recv()
-                raise subprocess.TimeoutExpired([door, *arguments], timeout)
-            texts = [stream.read_text() for stream in streams]
-            return subprocess.CompletedProcess([door, *arguments], self._connection.recv(), *texts)
+            stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+            process = self.start(door, *arguments, cwd=cwd, stdout=stdout, stderr=stderr)
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+            return subprocess.CompletedProcess(
+                [door, *arguments], code, stdout.read_text(), stderr.read_text()
+            )
+
+    def ask(self, request: Any) -> Any:
+        """A door to start, answered with its process once all is imported; or a process, with its code."""
+        self._connection.send(request)
+        return self._connection.recv()
 
     def close(self) -> None:
         self._connection.close()
         self._process.wait()
 
 
+class Forked:
+    """A door that runs, with what tests use of `subprocess.Popen`."""
+
+    def __init__(self, server: Server, pid: int, stdout: Path) -> None:
+        self._server = server
+        self._stdout = stdout
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._server.ask(self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float = math.inf) -> int:
+        end = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.005)
+        return code
+
+    def communicate(self, timeout: float = math.inf) -> tuple[str, None]:
+        self.wait(timeout)
+        return self._stdout.read_text(), None
+
+    def send_signal(self, signum: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 def serve(connection: Connection[Any, Any]) -> None:
-    """Fork a door for each that is asked for, and answer with its process and then how that ended."""
+    """Answer what `Server.ask` asks."""
     for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()  # or each fork's collector walks through all of it, and so copies it
@@ -79,13 +130,16 @@ def serve(connection: Connection[Any, Any]) -> None:
             request = connection.recv()
         except EOFError:
             return
+        if isinstance(request, int):
+            pid, status = os.waitpid(request, os.WNOHANG)
+            connection.send(os.waitstatus_to_exitcode(status) if pid else None)
+            continue
         pid = os.fork()
         if pid == 0:
             connection.close()
             become(*request)
             return
         connection.send(pid)
-        connection.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def become(
@@ -93,7 +147,7 @@ def become(
 ) -> None:
     """Be `python -m medsql.<door>`, started in `cwd`."""
     for number, target in enumerate(streams, start=1):
-        os.dup2(os.open(target, os.O_RDWR | os.O_CREAT), number)
+        os.dup2(os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from end_to_end_tools import adapter_difference, record, wait_for
+from end_to_end_tools import Process, adapter_difference, record, wait_for
 
 from hydra_plugins.medsql_joblib_launcher import SHARED, divided
 from medsql.runs.folder import is_locked, read_record
@@ -15,9 +14,7 @@ from medsql.runs.folder import is_locked, read_record
 JOBS = ["-m", "hydra/launcher=joblib", "name=ranks"]
 
 
-def kill_runs(
-    process: subprocess.Popen[str], folder: Path, signum: int = signal.SIGKILL, times: int = 1
-) -> None:
+def kill_runs(process: Process, folder: Path, signum: int = signal.SIGKILL, times: int = 1) -> None:
     """Kill the process of the run in `folder`, once it trains, and the next one that takes it up."""
     killed: list[int] = []
     for _ in range(times):

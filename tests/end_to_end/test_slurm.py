@@ -2,11 +2,10 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from end_to_end_tools import adapter_difference, record, wait_for
+from end_to_end_tools import Process, adapter_difference, record, wait_for
 
 pytest.importorskip("submitit", reason="the slurm extra is not installed")
 
@@ -46,7 +45,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "FAKE_SLURM": str(folder)}
 
 
-def kill_run(process: subprocess.Popen[str], folder: Path) -> None:
+def kill_run(process: Process, folder: Path) -> None:
     """Kill the process that runs in the folder, once it has saved its first checkpoint."""
     wait_for(lambda: list(folder.glob("checkpoints/*.ckpt")), process)
     os.kill(record(folder)["environment"]["pid"], signal.SIGKILL)
