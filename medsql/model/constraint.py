@@ -40,8 +40,8 @@ from medsql.wording import counted
 NEVER = 2**15 - 1
 """Tokens to the end from where no end can be reached."""
 
-MOST_KEPT = 2048
-"""Places whose tokens are kept: at six bytes a token, 395 MB with T5's vocabulary."""
+MOST_KEPT = 4096
+"""Places whose tokens are kept: at three bytes a token, 394 MB with T5's vocabulary."""
 
 MOST_ANSWERS = 2**16
 """Of each question about the grammar, such as which place is behind a token, so many answers are kept."""
@@ -61,21 +61,20 @@ BEFORE_OPENING: Place = frozenset({((), b"")})
 
 
 class Following(NamedTuple):
-    """What may follow at a place: numbers for each piece of the vocabulary, and their longest way on."""
+    """What may follow at a place, for each piece of the vocabulary."""
 
     needed: Tensor
-    """How many more tokens a query needs behind each piece, int16; `NEVER` for those that may not follow."""
+    """How many more tokens a query needs behind it, int16; `NEVER` where it may not follow."""
     barred: Tensor
-    """-inf for those that may not follow, else 0; float32."""
+    """Whether it may not follow, however many tokens are left."""
     longest: int
-    """The most that is needed behind one that may follow."""
+    """With as many tokens left, all that may follow fit."""
 
     @classmethod
     def of(cls, needed: np.ndarray) -> Following:
-        """Worked out once for all steps that come to the place."""
-        may = needed < NEVER
-        barred = np.where(may, np.float32(0), np.float32(-np.inf))
-        longest = int(needed.max(where=may, initial=0))
+        """Of these numbers, int16."""
+        barred = needed == NEVER
+        longest = int(needed.max(where=~barred, initial=0))
         return cls(torch.from_numpy(needed), torch.from_numpy(barred), longest)
 
 
@@ -144,15 +143,15 @@ class Constraint:
                 self._kept[place] = Following.of(self._needed(place, tokens))
             return self._kept[place]
 
+    def can_write(self, text: str) -> bool:
+        """Whether there are pieces that spell a text."""
+        return self._fewest(text.encode()) < NEVER - 1
+
     def _asked(self, place: Place) -> Place:
         """The place, as one of those that no piece tells apart: in a literal, far from its bound."""
         return frozenset(
             (node, min(part, self._longest) if isinstance(part, int) else part) for node, part in place
         )
-
-    def can_write(self, text: str) -> bool:
-        """Whether there are pieces that spell a text."""
-        return self._fewest(text.encode()) < NEVER - 1
 
     def _allowed(self, tokens: Sequence[int]) -> np.ndarray:
         """Which pieces the engine lets follow."""
@@ -357,15 +356,16 @@ class _Processor(LogitsProcessor):
         left = self._max_new_tokens - input_ids.shape[1]  # one token is the start, and one is chosen now
         barred = _barred(following, left)
         padding = scores.shape[1] - barred.shape[1]  # T5's vocabulary has some
-        return scores + F.pad(barred, (0, padding), value=-torch.inf).to(scores)
+        barred = F.pad(barred, (0, padding), value=True).to(scores.device)
+        # Whatever the scores are: a barred NaN is none any more, and -inf stays ahead of what is barred.
+        return torch.where(barred, -torch.inf, scores.clamp(min=torch.finfo(scores.dtype).min))
 
 
 def _barred(following: Sequence[Following], left: int) -> Tensor:
-    """-inf where a token may not follow with so many tokens left, else 0 (rows × vocabulary)."""
-    if all(each.longest <= left for each in following):  # everywhere but near the end; stacking is fast
+    """Which tokens may not follow with so many left (rows × vocabulary)."""
+    if all(each.longest <= left for each in following):  # everywhere but near the end, and faster
         return torch.stack([each.barred for each in following])
-    needed = torch.stack([each.needed for each in following])
-    return torch.zeros(needed.shape).masked_fill(needed > left, -torch.inf)
+    return torch.stack([each.needed for each in following]) > left
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:

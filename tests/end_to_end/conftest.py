@@ -100,4 +100,5 @@ def start(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     for process in started:
         if process.poll() is None:
             process.kill()
+        if not (isinstance(process, subprocess.Popen) and process.stdout and process.stdout.closed):
             process.communicate(timeout=30)  # whatever it has started is to end with it

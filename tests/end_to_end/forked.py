@@ -8,6 +8,7 @@ of the first command.
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import importlib
 import math
@@ -21,7 +22,7 @@ import time
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PRELOADED = (
     "torch",
@@ -56,7 +57,8 @@ class Server:
     def start(self, door: str, *arguments: str, cwd: Path, stdout: Path, stderr: Path) -> Forked:
         """`python -m medsql.<door>`, which writes into these two files."""
         streams = [str(stdout), str(stderr)]
-        return Forked(self, self.ask((door, arguments, str(cwd), dict(os.environ), streams)), stdout)
+        pid = self.ask((door, arguments, str(cwd), dict(os.environ), streams))
+        return Forked([door, *arguments], self, pid, stdout)
 
     def run(self, door: str, *arguments: str, cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
         """`python -m medsql.<door>` to its end. Raises `subprocess.TimeoutExpired`, as `subprocess.run`."""
@@ -65,16 +67,15 @@ class Server:
             process = self.start(door, *arguments, cwd=cwd, stdout=stdout, stderr=stderr)
             try:
                 code = process.wait(timeout)
-            except subprocess.TimeoutExpired:
+            except BaseException:
                 process.kill()
-                process.wait()
                 raise
             return subprocess.CompletedProcess(
                 [door, *arguments], code, stdout.read_text(), stderr.read_text()
             )
 
     def ask(self, request: Any) -> Any:
-        """A door to start, answered with its process once all is imported; or a process, with its code."""
+        """A door to start: its process, once all is imported. A process: its exit code, or None so far."""
         self._connection.send(request)
         return self._connection.recv()
 
@@ -86,7 +87,8 @@ class Server:
 class Forked:
     """A door that runs, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, server: Server, pid: int, stdout: Path) -> None:
+    def __init__(self, args: list[str], server: Server, pid: int, stdout: Path) -> None:
+        self.args = args
         self._server = server
         self._stdout = stdout
         self.pid = pid
@@ -101,13 +103,20 @@ class Forked:
         end = time.monotonic() + timeout
         while (code := self.poll()) is None:
             if time.monotonic() > end:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+                raise subprocess.TimeoutExpired(self.args, timeout)
             time.sleep(0.005)
         return code
 
     def communicate(self, timeout: float = math.inf) -> tuple[str, None]:
+        """What it wrote, once it and whatever it started have ended."""
+        end = time.monotonic() + timeout
         self.wait(timeout)
-        return self._stdout.read_text(), None
+        with self._stdout.open() as output:
+            while not _locked(output):
+                if time.monotonic() > end:
+                    raise subprocess.TimeoutExpired(self.args, timeout)
+                time.sleep(0.005)
+            return output.read(), None
 
     def send_signal(self, signum: int) -> None:
         if self.poll() is None:
@@ -118,6 +127,15 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+
+def _locked(file: IO[str]) -> bool:
+    """Lock a file, if nobody holds it open who has locked it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def serve(connection: Connection[Any, Any]) -> None:
@@ -145,9 +163,10 @@ def serve(connection: Connection[Any, Any]) -> None:
 def become(
     door: str, arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]
 ) -> None:
-    """Be `python -m medsql.<door>`, started in `cwd`."""
+    """Be `python -m medsql.<door>`, started in `cwd`, and lock its streams while anything has them open."""
     for number, target in enumerate(streams, start=1):
         os.dup2(os.open(target, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
+        fcntl.flock(number, fcntl.LOCK_SH)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)

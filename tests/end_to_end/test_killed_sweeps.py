@@ -109,7 +109,8 @@ def kill_after(arguments: list[str], seconds: float, folder: Path) -> bool:
         return True
 
 
-def check(kind: str, moment: float, undisturbed: Any, training: list[str], folder: Path) -> None:
+def check(kind: str, moment: float, undisturbed: Any, training: list[str], folder: Path) -> set[Path]:
+    """Kill a sweep at a moment and type it again; the records of the runs that were settled by then."""
     expected = undisturbed(kind)
     seconds = moment * expected.seconds
     while not kill_after(command(kind, training), seconds, folder):  # the machine has less to do by now
@@ -126,11 +127,12 @@ def check(kind: str, moment: float, undisturbed: Any, training: list[str], folde
     assert outcome(sweep) == expected.outcome
     for file, content in settled.items():
         assert file.read_bytes() == content, f"{file} was run again"
+    return {*settled}
 
 
 @pytest.mark.parametrize("kind", [pytest.param("grid", marks=pytest.mark.slow), "study"])
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(kind, undisturbed, training, tmp_path):
-    check(kind, 0.6, undisturbed, training, tmp_path)
+    assert check(kind, 0.6, undisturbed, training, tmp_path), "it was killed before anything was settled"
     states = [run["state"] for name, run in undisturbed(kind).outcome.items() if name != "study"]
     assert set(states) == ({"finished", "pruned"} if kind == "study" else {"finished"})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 from functools import cache
@@ -82,10 +83,14 @@ def constraint(kind: str) -> Constraint:
 
 
 class Wants(torch.nn.Module):
-    """In place of a model's last layer: noise of a seed, or one text after another, token by token."""
+    """In place of a model's last layer: noise of a seed, or one text after another, token by token.
 
-    def __init__(self, kind: str, seed: int = 0, text: str | None = None) -> None:
+    Every third number of the noise may be another, such as what half precision overflows to.
+    """
+
+    def __init__(self, kind: str, seed: int = 0, text: str | None = None, third: float | None = None) -> None:
         super().__init__()
+        self.third = third
         self.size = len(vocabulary(kind)) + 3  # checkpoints pad their vocabularies
         self.noise = torch.Generator().manual_seed(seed)
         self.tokens = None if text is None else target(kind, text)
@@ -93,6 +98,8 @@ class Wants(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         logits = 5 * torch.randn(len(hidden), 1, self.size, generator=self.noise)
+        if self.third is not None:
+            logits[:, :, ::3] = self.third
         if self.tokens is not None:
             logits[:, :, self.tokens[self.step]] = 100.0
             self.step += 1
@@ -168,6 +175,22 @@ def test_whatever_the_logits_the_output_is_valid_and_ends(
         assert verdict(sql) == "ok", sql
         assert parse_query(sql) is not None, sql
         assert not truncated
+
+
+@pytest.mark.parametrize("third", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("kind", ["bytes", "t5"])
+def test_logits_that_are_no_numbers_change_nothing_of_it(kind: str, third: float) -> None:
+    rows = write(kind, Wants(kind, third=third), constraint(kind).shortest + 40, rows=3)
+    assert {verdict(sql) for sql, *_ in rows} == {"ok"} and not any(row.truncated for row in rows)
+
+
+def test_it_is_so_where_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsql.model.constraint.MOST_KEPT", 3)
+    monkeypatch.setattr("medsql.model.constraint.MOST_ANSWERS", 3)
+    bound = constraint("bytes").shortest + 40
+    little = Constraint(Grammar(MIMICSQL), vocabulary("bytes"))
+    noise = [Wants("bytes", seed=1) for _ in range(2)]
+    assert write("bytes", noise[0], bound, 3, within=little) == write("bytes", noise[1], bound, 3)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
