@@ -129,7 +129,7 @@ def test_a_killed_workers_trial_is_taken_over_by_one_with_another_folder(storage
 def test_where_the_folder_is_shared_a_killed_workers_trial_goes_on_from_its_checkpoint(
     storage, start, training, tmp_path
 ):
-    typed = ["-m", *SEARCH, *training, "optim.max_steps=100", f"hydra.sweeper.storage={storage}"]
+    typed = ["-m", *SEARCH, *training, "optim.max_steps=60", f"hydra.sweeper.storage={storage}"]
     killed, survivor = start("train", *typed), start("train", *typed)
     sweep = tmp_path / "multirun" / "shared"
     wait_for(lambda: len(list(sweep.glob("trial-*/checkpoints"))) >= 2, killed)
