@@ -47,7 +47,7 @@ class Contest:
             what,
             lambda: self._seconds(timed, constrained=True),
             lambda: self._seconds(timed, constrained=False),
-            times=3,
+            times=5,
         )
         return Comparison(what, "without the constraint", "s", figures, _changes(free, held, valid))
 

@@ -94,6 +94,7 @@ class Constraint:
         self._eos = tokenizer.eos_token_id
         self._pieces = _pieces(tokenizer)
         self._short = {piece for piece in self._pieces if 0 < len(piece) <= LONGEST_PIECE}
+        self._longest_short = max(map(len, self._short))
         self._longest = max(map(len, self._pieces))
         self._quoting = np.array([b'"' in piece for piece in self._pieces])
         self._engine = llguidance.LLMatcher(_engine_tokenizer(tokenizer, self._pieces), grammar.rules())
@@ -158,7 +159,7 @@ class Constraint:
         # A copy of one that has read nothing: after thousands of resets, llguidance 1.9 once in a while
         # answers for another place.
         engine = self._engine.deep_copy()
-        engine.consume_tokens([token for token in tokens if token != self._opening])
+        engine.consume_tokens([int(token) for token in tokens if token != self._opening])
         mask = np.frombuffer(engine.compute_bitmask(), np.uint8)
         _check_engine(engine)
         return np.unpackbits(mask, bitorder="little")[: len(self._pieces)].astype(bool)
@@ -250,7 +251,7 @@ class Constraint:
             begin += 1
         while begin > 0:
             begin -= 1
-            ends = range(begin + 1, min(begin + LONGEST_PIECE, len(text)) + 1)
+            ends = range(begin + 1, min(begin + self._longest_short, len(text)) + 1)
             ways = [self._spelled[text[end:]] for end in ends if text[begin:end] in self._short]
             self._spelled[text[begin:]] = min(1 + min(ways, default=NEVER), NEVER - 1)
         return self._spelled[text]
@@ -339,20 +340,22 @@ class _Processor(LogitsProcessor):
     def __init__(self, constraint: Constraint, max_new_tokens: int) -> None:
         self._constraint = constraint
         self._max_new_tokens = max_new_tokens
-        self._places: dict[tuple[int, ...], Place] = {}
+        self._places: dict[bytes, Place] = {}
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows × vocabulary) with -inf where a token may not follow `input_ids` (rows × tokens)."""
         before, self._places = self._places, {}
         following = []
-        for row in map(tuple, input_ids.tolist()):
-            if row not in self._places:
+        for row in input_ids.cpu().numpy():
+            key = row.tobytes()
+            place = self._places.get(key)
+            if place is None:
                 if len(row) == 1:  # the decoder's start, which is no part of the output
                     place = self._constraint.start
                 else:
-                    place = self._constraint.advance(before[row[:-1]], row[-1])
-                self._places[row] = place
-            following.append(self._constraint.following(self._places[row], row[1:]))
+                    place = self._constraint.advance(before[row[:-1].tobytes()], int(row[-1]))
+                self._places[key] = place
+            following.append(self._constraint.following(place, row[1:]))
         left = self._max_new_tokens - input_ids.shape[1]  # one token is the start, and one is chosen now
         barred = _barred(following, left)
         padding = scores.shape[1] - barred.shape[1]  # T5's vocabulary has some
