@@ -41,7 +41,7 @@ NEVER = 2**15 - 1
 """Tokens to the end from where no end can be reached."""
 
 MOST_KEPT = 4096
-"""Places whose tokens are kept: at three bytes a token, 394 MB with T5's vocabulary."""
+"""Places whose tokens are kept: at two bytes a token, 263 MB with T5's vocabulary."""
 
 MOST_ANSWERS = 2**16
 """Of each question about the grammar, such as which place is behind a token, so many answers are kept."""
@@ -58,24 +58,6 @@ it, or in a literal with so many characters left. There is rarely more than one;
 
 BEFORE_OPENING: Place = frozenset({((), b"")})
 """Where targets begin with a special token, as CodeT5's do with `<s>`."""
-
-
-class Following(NamedTuple):
-    """What may follow at a place, for each piece of the vocabulary."""
-
-    needed: Tensor
-    """How many more tokens a query needs behind it, int16; `NEVER` where it may not follow."""
-    barred: Tensor
-    """Whether it may not follow, however many tokens are left."""
-    longest: int
-    """With as many tokens left, all that may follow fit."""
-
-    @classmethod
-    def of(cls, needed: np.ndarray) -> Following:
-        """Of these numbers, int16."""
-        barred = needed == NEVER
-        longest = int(needed.max(where=~barred, initial=0))
-        return cls(torch.from_numpy(needed), torch.from_numpy(barred), longest)
 
 
 class Constraint:
@@ -100,8 +82,8 @@ class Constraint:
         self._engine = llguidance.LLMatcher(_engine_tokenizer(tokenizer, self._pieces), grammar.rules())
         _check_engine(self._engine)
         self._lock = Lock()  # of what is kept
-        self._kept: dict[Place, Following] = {}
-        self._anything = Following.of(np.zeros(len(self._pieces), np.int16))
+        self._kept: dict[Place, np.ndarray] = {}
+        self._anything = np.zeros(len(self._pieces), np.int16)
         self._spelled: dict[bytes, int] = {b"": 0}
         # Caches of this object's own.
         for name in ("advance", "_asked", "_edges", "_in_bytes", "_to_end", "_ending"):
@@ -129,10 +111,11 @@ class Constraint:
             return frozenset()
         return frozenset(found for node, partial in place for found in self._read(node, partial, piece))
 
-    def following(self, place: Place, tokens: Sequence[int]) -> Following:
-        """What may follow at `place`, to which `tokens` lead, as others may.
+    def needed(self, place: Place, tokens: Sequence[int]) -> np.ndarray:
+        """For each piece of the vocabulary, how many more tokens a query needs behind it; int16.
 
-        At no place, behind the end or where beam search has only hopeless rows left, all may follow.
+        `NEVER` for those that may not follow. `tokens` are any that lead to `place`. At no place, behind the
+        end or where beam search has only hopeless rows left, all may follow.
         """
         if not place:
             return self._anything
@@ -141,7 +124,7 @@ class Constraint:
             if place not in self._kept:
                 if len(self._kept) >= MOST_KEPT:
                     self._kept.clear()
-                self._kept[place] = Following.of(self._needed(place, tokens))
+                self._kept[place] = self._needed(place, tokens)
             return self._kept[place]
 
     def can_write(self, text: str) -> bool:
@@ -345,7 +328,7 @@ class _Processor(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (rows × vocabulary) with -inf where a token may not follow `input_ids` (rows × tokens)."""
         before, self._places = self._places, {}
-        following = []
+        needed = []
         for row in input_ids.cpu().numpy():
             key = row.tobytes()
             place = self._places.get(key)
@@ -355,20 +338,13 @@ class _Processor(LogitsProcessor):
                 else:
                     place = self._constraint.advance(before[row[:-1].tobytes()], int(row[-1]))
                 self._places[key] = place
-            following.append(self._constraint.following(place, row[1:]))
+            needed.append(self._constraint.needed(place, row[1:]))
         left = self._max_new_tokens - input_ids.shape[1]  # one token is the start, and one is chosen now
-        barred = _barred(following, left)
+        barred = torch.from_numpy(np.stack(needed) > left)  # NumPy compares these faster than PyTorch
         padding = scores.shape[1] - barred.shape[1]  # T5's vocabulary has some
         barred = F.pad(barred, (0, padding), value=True).to(scores.device)
         # Whatever the scores are: a barred NaN is none any more, and -inf stays ahead of what is barred.
         return torch.where(barred, -torch.inf, scores.clamp(min=torch.finfo(scores.dtype).min))
-
-
-def _barred(following: Sequence[Following], left: int) -> Tensor:
-    """Which tokens may not follow with so many left (rows × vocabulary)."""
-    if all(each.longest <= left for each in following):  # everywhere but near the end, and faster
-        return torch.stack([each.barred for each in following])
-    return torch.stack([each.needed for each in following]) > left
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:

@@ -119,7 +119,7 @@ def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> No
         place = held.start
         tokens: list[int] = []
         while place and len(tokens) < 200:
-            may = [int(token) for token in (held.following(place, tokens).needed < NEVER).nonzero()]
+            may = (held.needed(place, tokens) < NEVER).nonzero()[0].tolist()
             if not any(isinstance(partial, int) for _, partial in place) and place != BEFORE_OPENING:
                 leading = {token for token in range(len(vocabulary(kind))) if held.advance(place, token)}
                 assert {*may} - {vocabulary(kind).eos_token_id} == leading
