@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN_PY := $(VENV)/bin/python
+# Python compiles a module as it is first imported; compiling all of them, used or not, would double the time.
+PIP    := $(RUN_PY) -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
 STAMP  := $(VENV)/.installed
 DEMO   := $(VENV)/.demo
 ARGS   ?=
@@ -23,12 +25,12 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	  { echo "medsql needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.12"; exit 1; }
 	@echo "installing into $(VENV): some minutes, 2 GB with the CPU build of PyTorch, several more with CUDA's"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	@touch $@
 
 $(DEMO): $(STAMP)
 	@echo "installing Gradio into $(VENV)"
-	$(RUN_PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	$(PIP) -e '.[demo]'
 	@touch $@
 
 sweep: $(STAMP) ## three LoRA ranks on the bundled model and data
