@@ -56,7 +56,8 @@ def read_source(settings: DataSettings) -> Source:
     """All usable pairs of `settings.source`, in their order, in NFC and trimmed; duplicates stay.
 
     A row is dropped as `not_utf8`, `bad_json`, `not_an_object`, `wrong_type` (a question or SQL that is
-    no text), `not_unicode` (half a surrogate pair), `no_question` or `no_sql` (missing or blank).
+    no text), `not_unicode` (half a surrogate pair), `null_character` (no SQL has one), `no_question` or
+    `no_sql` (missing or blank).
 
     A folder `settings.cache_dir` that cannot be used costs a warning, a second reading, whose warnings come
     again, and memory.
@@ -193,6 +194,8 @@ def _text(value: object, missing: str) -> str:
         raise _Unusable("not_unicode") from None
     if not text:
         raise _Unusable(missing)
+    if "\0" in text:
+        raise _Unusable("null_character")
     return text
 
 

@@ -46,6 +46,10 @@ MOST_KEPT = 4096
 MOST_ANSWERS = 2**16
 """Of each question about the grammar, such as which place is behind a token, so many answers are kept."""
 
+MOST_SCORE = 1e6
+"""Of an allowed token, to either side of 0. A thousand of these stay ahead of the -1e9 that transformers'
+beam search gives to beams that are not there; no log-probability of a sound model is near it."""
+
 LONGEST_PIECE = 32
 """Bytes; distances leave longer pieces out, rules of dashes or blanks, and so err on the safe side."""
 
@@ -343,8 +347,9 @@ class _Processor(LogitsProcessor):
         barred = torch.from_numpy(np.stack(needed) > left)  # NumPy compares these faster than PyTorch
         padding = scores.shape[1] - barred.shape[1]  # T5's vocabulary has some
         barred = F.pad(barred, (0, padding), value=True).to(scores.device)
-        # Whatever the scores are: a barred NaN is none any more, and -inf stays ahead of what is barred.
-        return torch.where(barred, -torch.inf, scores.clamp(min=torch.finfo(scores.dtype).min))
+        # Whatever the scores are, what is allowed stays ahead of what is barred, in the sums of beams, too.
+        finite = torch.nan_to_num(scores, nan=-MOST_SCORE).clamp(-MOST_SCORE, MOST_SCORE)
+        return torch.where(barred, -torch.inf, finite)
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[bytes]:

@@ -33,15 +33,16 @@ IDLE = "idle table"
 UNGROUNDED = "ungrounded"
 """The verdict on a beam that runs, with a value that is neither known nor asked for."""
 
-RANK = {UNGROUNDED: 1, REPEATS: 2, IDLE: 2}
-"""How far a beam that runs is from what is wanted, by its verdict; 0 for all others."""
+RANK = {None: 0, UNGROUNDED: 1, REPEATS: 2, IDLE: 2}
+"""How far a beam that runs is from what is wanted, by what is wrong with it."""
 
 
 class Choice(NamedTuple):
     """The beam that was taken, counted from 0, whether it runs, and how those that were looked at ended.
 
-    Verdicts are those of `medsql.sql.database.Result` on the schema, or where a beam is `ok` there `REPEATS`,
-    `IDLE` or `UNGROUNDED`, and where the user has a database, those on that: `EMPTY` where it finds nothing.
+    Verdicts are those of `medsql.sql.database.Result` on the schema, and where a beam is `ok` there, those on
+    the user's database, if there is one, `EMPTY` where it finds nothing; or else `REPEATS`, `IDLE` or
+    `UNGROUNDED`.
     """
 
     beam: int
@@ -52,8 +53,8 @@ class Choice(NamedTuple):
 class Chooser:
     """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
 
-    Those that find nothing come next, then those that are not grounded, then those that repeat themselves or
-    join a table for nothing.
+    Among these, as among those that find nothing, the ones with nothing wrong come first, then those that are
+    not grounded, then those that repeat themselves or join a table for nothing.
 
     `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
     ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
@@ -68,24 +69,19 @@ class Chooser:
     def __call__(self, beams: Sequence[str], is_grounded: Callable[[str], bool] | None = None) -> Choice:
         """The choice among one row's beams, best first, at least one; where none runs, the first is taken."""
         verdicts: list[str] = []
-        running: list[tuple[int, int]] = []  # how far each is from what is wanted, and which it is
+        running: list[tuple[bool, int, int]] = []  # how far each is from what is wanted, and which it is
         with closing(Sandbox.empty()) as schema, self._open_database() as database:
             for beam, sql in enumerate(beams):
                 verdict = schema.run(sql).verdict
-                runs = verdict == "ok"
-                if runs:
-                    if found := flaw(sql):
-                        verdict = found
-                    elif is_grounded and not is_grounded(sql):
-                        verdict = UNGROUNDED
-                    else:
-                        verdict = _on_database(sql, database)
+                if verdict == "ok":
+                    ended = _on_database(sql, database)
+                    wrong = flaw(sql) or (UNGROUNDED if is_grounded and not is_grounded(sql) else None)
+                    running.append((ended != "ok", RANK[wrong], beam))
+                    verdict = wrong if wrong and ended == "ok" else ended
                 verdicts.append(verdict)
                 if verdict == "ok":
-                    return Choice(beam, True, tuple(verdicts))
-                if runs:
-                    running.append((RANK.get(verdict, 0), beam))
-        return Choice(min(running)[1] if running else 0, bool(running), tuple(verdicts))
+                    break
+        return Choice(min(running)[-1] if running else 0, bool(running), tuple(verdicts))
 
     def _open_database(self) -> AbstractContextManager[Sandbox | None]:
         return nullcontext() if self._path is None else closing(Sandbox(self._path, limits=LIMITS))

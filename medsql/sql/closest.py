@@ -16,10 +16,12 @@ Abbreviations = Mapping[str, str]
 
 Words = tuple[str, ...]
 
-_WORD = re.compile(r"\w+(?:'\w+)*")
-# Words that have to be the same, for another one makes another value, however alike they look: numbers, Roman
-# numerals (types, stages), single letters (vitamins, hepatitis B and C), and what turns the sense round.
-_EXACT = re.compile(r".*\d.*|[ivx]+|\w|with(out)?|not?")
+_NUMBER = r"(?:(?<!\S)[-+])?\d+(?:[.,/]\d+)*\w*[+%]?"  # 96+ hours are not 96, nor -0.45 what 0.45% is
+_WORD = re.compile(rf"[<>]=?|{_NUMBER}|\w+(?:'\w+)*")
+# Words that have to be the same, for another one makes another value, however alike they look: numbers and
+# signs, Roman numerals (types, stages), single letters (vitamins, hepatitis B and C), and what turns the
+# sense round.
+_EXACT = re.compile(r".*\d.*|[<>]=?|[ivx]+|\w|with(out)?|not?")
 
 
 def titled(text: str) -> str:

@@ -102,9 +102,10 @@ class Repairer:
         return match or known.in_style(text)
 
     def _readings(self, query: exp.Query, asked: str) -> Iterator[tuple[Node, Repair]]:
-        literals = list(Scope(query).literals(query))
-        for column, literal in literals:
-            text, others = literal.name, [other.name for _, other in literals if other is not literal]
+        scope = Scope(query)
+        for column, literal in scope.literals(query):
+            text = literal.name
+            others = [v.name for v in scope.values if literal is not v and literal is not v.this]
             if column == _PEOPLE and not is_asked(text, asked):
                 kind, name = "copying", copied_name(text, asked)
                 value = name and titled(name)
@@ -114,7 +115,10 @@ class Repairer:
                 yield literal, Repair(f"literal's {kind}", ".".join(column), text, value)
 
     def _completed(self, column: Column, text: str, asked: str, others: Sequence[str]) -> str | None:
-        value = self.known[column].said_in_full(text, asked) if column in self.known else None
+        """Of 24 it is nothing, though 24 hr Creatinine were asked for: a number is no word cut short."""
+        if column not in self.known or not any(map(str.isalpha, text)):
+            return None
+        value = self.known[column].said_in_full(text, asked)
         if value is None:
             return None
         more = {*plain(value).split()} - {*plain(text).split()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
 from sqlglot import exp, parse
@@ -23,7 +25,8 @@ def read_schema(path: Path) -> Schema:
     """The tables of a file in SQLite's SQL; what may be joined is what its foreign keys say.
 
     Columns that refer to the same column may be joined with it and with each other. Raises `UserError` where
-    the file cannot be read, holds no table, or has a foreign key or a name that the dialect cannot write.
+    the file cannot be read, holds no table or none that SQLite makes, or has a foreign key or a name that the
+    dialect cannot write.
     Foreign keys may write names in other capitals, as in SQLite.
     """
     try:
@@ -36,6 +39,7 @@ def read_schema(path: Path) -> Schema:
     tables = {_name(create.find(exp.Table), path): _columns(create, path) for create in creates}
     if not tables or not all(tables.values()):
         raise UserError(f"{path}: CREATE TABLE statements with columns are expected here")
+    _try(creates, path)
     declared = {(t.upper(), name.upper()): (t, name) for t, names in tables.items() for name in names}
     keys: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
     for create in creates:
@@ -47,6 +51,17 @@ def read_schema(path: Path) -> Schema:
                 )
             keys[other] |= {one, other}
     return Schema(tables, tuple(tuple(sorted(key)) for key in keys.values()))
+
+
+def _try(creates: list[exp.Create], path: Path) -> None:
+    """Let SQLite find names that come twice, in other capitals too, and what only another database has."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        for create in creates:
+            try:
+                database.execute(create.sql("sqlite"))
+            except sqlite3.Error as error:
+                name = create.find(exp.Table).name
+                raise UserError(f"{path}: {name}: no table that SQLite makes: {error}") from error
 
 
 def _columns(create: exp.Create, path: Path) -> dict[str, str]:

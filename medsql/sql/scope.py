@@ -37,12 +37,13 @@ class Scope:
             set(self._tables.values()) <= TABLES.keys() and len(self._tables) == len(meanings)
         )
         self._outputs = {output.alias.upper() for output in query.find_all(exp.Alias)}
-        words = {
-            id(operand)
+        self.values = [  # literals, of whatever kind
+            operand
             for comparison in query.find_all(*COMPARISONS, exp.Between, exp.In)
             for operand in compared_with(comparison)
-            if is_quoted_word(operand)
-        }
+            if is_quoted_word(operand) or isinstance(operand, exp.Literal)
+        ]
+        words = {id(value) for value in self.values}
         self.columns = [
             column
             for column in query.find_all(exp.Column)

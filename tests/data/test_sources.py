@@ -137,6 +137,7 @@ def test_exact_duplicates_are_all_read(tmp_path):
         ({"question": 3, "sql": "s"}, "wrong_type"),
         ({"question": "q", "sql": ["s"]}, "wrong_type"),
         (b'{"question": "half \\ud83d", "sql": "s"}', "not_unicode"),
+        (b'{"question": "q", "sql": "s \\u0000 s"}', "null_character"),
         ({"sql": "s"}, "no_question"),
         ({"question": None, "sql": "s"}, "no_question"),
         ({"question": " \u00a0 ", "sql": "s"}, "no_question"),

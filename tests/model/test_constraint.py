@@ -177,10 +177,11 @@ def test_whatever_the_logits_the_output_is_valid_and_ends(
         assert not truncated
 
 
-@pytest.mark.parametrize("third", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("third", [math.nan, math.inf, -math.inf, 1e30, -1e30])
 @pytest.mark.parametrize("kind", ["bytes", "t5"])
-def test_logits_that_are_no_numbers_change_nothing_of_it(kind: str, third: float) -> None:
-    rows = write(kind, Wants(kind, third=third), constraint(kind).shortest + 40, rows=3)
+def test_logits_beyond_all_bounds_change_nothing_of_it(kind: str, third: float, beams: int) -> None:
+    rows = write(kind, Wants(kind, third=third), constraint(kind).shortest + 40, rows=3, beams=beams)
     assert {verdict(sql) for sql, *_ in rows} == {"ok"} and not any(row.truncated for row in rows)
 
 

@@ -43,12 +43,14 @@ def test_the_first_beam_that_runs_is_taken_whatever_it_finds(beams, taken, runs,
     assert Chooser()(beams) == (taken, runs, verdicts)
 
 
-def test_of_beams_that_run_the_next_best_is_one_that_finds_nothing_then_an_ungrounded_one(own):
+def test_of_beams_that_run_the_next_best_is_an_ungrounded_one_and_with_a_database_one_that_finds_nothing(own):
     grounded = {NOTHING: True, NONE_COUNTED: True}.get
     assert Chooser()([TWICE, BLOOD], grounded) == (1, True, ("repeats itself", "ungrounded"))
     assert Chooser()([IDLE, BLOOD], grounded) == (1, True, ("idle table", "ungrounded"))
-    choice = Chooser(own)([TWICE, BLOOD, NOTHING, NONE_COUNTED], grounded)
-    assert choice == (2, True, ("repeats itself", "ungrounded", "empty", "empty"))
+    choice = Chooser(own)([NOTHING, TWICE, BLOOD, NONE_COUNTED], grounded)
+    assert choice == (2, True, ("empty", "repeats itself", "ungrounded", "empty"))
+    assert Chooser(own)([NOTHING, TWICE]) == (1, True, ("empty", "repeats itself"))
+    assert Chooser(own)([f'{NOTHING} AND LAB."FLUID" = "Ink"', NOTHING]) == (1, True, ("empty", "empty"))
 
 
 @pytest.mark.parametrize("sql", [BLOOD, f'{BLOOD} AND LAB."FLUID" = "Ink"', f"{TWICE} OR 1 = 1", "SELECT 1"])

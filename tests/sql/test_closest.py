@@ -40,6 +40,10 @@ VALUES = [
     "Prednisone",
     "Omeprazole",
     "Insulin 70/30",
+    "Cont inv mec ven 96+ hrs",
+    "NB <500g",
+    "Heparin 1-25 mg",
+    "0.45% Sodium Chloride",
 ]
 WORDS = {"injection"}  # of another column
 
@@ -69,6 +73,8 @@ def closest(literal, values=VALUES, threshold=85.0):
         ("Portal hypertensoin", "Portal hypertension", "spelling"),
         ("Urin tract infectoin NOS", "Urin tract infection NOS", "spelling"),
         ("70/30 insulin", "Insulin 70/30", "wording"),
+        ("continuous inv mec ven 96+ hrs", "Cont inv mec ven 96+ hrs", "spelling"),
+        ("sodium chloride 0.45%", "0.45% Sodium Chloride", "wording"),
     ],
 )
 def test_another_writing_of_a_value_is_that_value(literal, value, difference):
@@ -100,6 +106,10 @@ def test_another_writing_of_a_value_is_that_value(literal, value, difference):
         "Prednisolone",
         "Esomeprazole",
         "Insulin 30/70",
+        "Cont inv mec ven <96 hrs",
+        "NB >500g",
+        "Heparin 1.25 mg",
+        "-0.45% sodium chloride",
         "S",
         "81",
         "",

@@ -155,6 +155,9 @@ def test_tables_are_selected_from_together_only_where_a_query_can_join_them(clin
         ('CREATE TABLE "ORDER" (B TEXT)', "ORDER: a word of SQL"),
         ('CREATE TABLE A ("GROUP" TEXT)', "GROUP: a word of SQL"),
         ('CREATE TABLE A ("index" TEXT)', "index: a word of SQL"),
+        ("CREATE TABLE A (B TEXT); CREATE TABLE a (C TEXT)", "a: no table .* already exists"),
+        ("CREATE TABLE A (B TEXT, b TEXT)", "A: no table .* duplicate column"),
+        ("CREATE TABLE A (B TEXT, KEY k (B))", "A: no table"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused(text: str, complaint: str, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ VALUES = {
     Column("LAB", "CHARTTIME"): ["2101-10-20 16:40:00"],
     Column("DEMOGRAPHIC", "DOB"): ["2094-03-05 00:00:00"],
 }
-READ = VALUES | {Column("LAB", "LABEL"): ["Glucose", "Pleural", "Glucose, Pleural"]}
+READ = VALUES | {Column("LAB", "LABEL"): ["Glucose", "Pleural", "Glucose, Pleural", "Creatinine 24 hr"]}
 JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
 
 
@@ -216,6 +216,9 @@ def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another()
         ('LAB."FLUID" = "Glucose"', "an abnormal glucose, pleural?", None),  # of another column
         ('LAB."LABEL" = "Glucose" AND LAB."FLUID" = "Pleural"', "glucose, pleural?", None),  # said already
         ('LAB."LABEL" IN ("Glucose", "Glucose, Pleural")', "glucose or glucose, pleural?", None),
+        ('LAB."LABEL" = "Creatinine"', "an abnormal creatinine 24 hr?", "Creatinine 24 hr"),
+        ('LAB."LABEL" = "Creatinine" AND LAB.SUBJECT_ID < "24 hr"', "creatinine 24 hr?", None),
+        ('LAB."LABEL" = "24"', "an abnormal creatinine 24 hr?", None),
         ('LAB."FLUID" = ', "who has blood?", None),
     ],
 )
