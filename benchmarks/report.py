@@ -64,7 +64,7 @@ and end at different lengths; a batch takes as long as its longest.
 those are timed whose output is valid without it: others may run on to the bound, where the constraint saves
 time. The grammar is made anew in each run, and what may follow at a place of it is asked for when a row first
 gets there: both are in the figures. Another processor, and a vocabulary ten times as large, as T5's, may have
-another ratio: the masks' part is one pass over a row's vocabulary a token.
+another ratio: the masks' part is some passes over a row's vocabulary a token.
 
 **Training.** medsql's module, data module, trainer and CSV log beside `transformers.Seq2SeqTrainer` with
 `DataCollatorForSeq2Seq` and transformers' default attention and dropout, both with the published

@@ -47,8 +47,8 @@ MOST_ANSWERS = 2**16
 """Of each question about the grammar, such as which place is behind a token, so many answers are kept."""
 
 MOST_SCORE = 1e6
-"""Of an allowed token, to either side of 0. A thousand of these stay ahead of the -1e9 that transformers'
-beam search gives to beams that are not there; no log-probability of a sound model is near it."""
+"""Of an allowed token, to either side of 0. Hundreds of these stay ahead of the -1e9 that transformers'
+beam search gives to beams that are not there; no score of a sound model is near it."""
 
 LONGEST_PIECE = 32
 """Bytes; distances leave longer pieces out, rules of dashes or blanks, and so err on the safe side."""
@@ -330,7 +330,7 @@ class _Processor(LogitsProcessor):
         self._places: dict[bytes, Place] = {}
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (rows × vocabulary) with -inf where a token may not follow `input_ids` (rows × tokens)."""
+        """Scores (rows × vocabulary, float32), -inf for what may not follow `input_ids` (rows × tokens)."""
         before, self._places = self._places, {}
         needed = []
         for row in input_ids.cpu().numpy():

@@ -41,8 +41,8 @@ class Choice(NamedTuple):
     """The beam that was taken, counted from 0, whether it runs, and how those that were looked at ended.
 
     Verdicts are those of `medsql.sql.database.Result` on the schema, and where a beam is `ok` there, those on
-    the user's database, if there is one, `EMPTY` where it finds nothing; or else `REPEATS`, `IDLE` or
-    `UNGROUNDED`.
+    the user's database, if there is one, `EMPTY` where it finds nothing; and where it is `ok` there, too,
+    `REPEATS`, `IDLE` or `UNGROUNDED`, if it is that.
     """
 
     beam: int
@@ -51,10 +51,10 @@ class Choice(NamedTuple):
 
 
 class Chooser:
-    """Takes the first beam that runs, or with a `database` the first that finds something there, if one does.
+    """Takes a beam that runs, with a `database` one that finds something there, if any does.
 
-    Among these, as among those that find nothing, the ones with nothing wrong come first, then those that are
-    not grounded, then those that repeat themselves or join a table for nothing.
+    Of these the first with nothing wrong, else the first that is only not grounded, else the first that
+    repeats itself or joins a table for nothing.
 
     `database` is a user's own SQLite file in MIMICSQL's tables, never one made for scoring. Any thread may
     ask: what it runs on is opened anew each time, for SQLite's connections belong to a thread.
@@ -69,14 +69,14 @@ class Chooser:
     def __call__(self, beams: Sequence[str], is_grounded: Callable[[str], bool] | None = None) -> Choice:
         """The choice among one row's beams, best first, at least one; where none runs, the first is taken."""
         verdicts: list[str] = []
-        running: list[tuple[bool, int, int]] = []  # how far each is from what is wanted, and which it is
+        running: list[tuple[int, int, int]] = []  # how far each is from what is wanted, and which it is
         with closing(Sandbox.empty()) as schema, self._open_database() as database:
             for beam, sql in enumerate(beams):
                 verdict = schema.run(sql).verdict
                 if verdict == "ok":
                     ended = _on_database(sql, database)
                     wrong = flaw(sql) or (UNGROUNDED if is_grounded and not is_grounded(sql) else None)
-                    running.append((ended != "ok", RANK[wrong], beam))
+                    running.append(({"ok": 0, EMPTY: 1}.get(ended, 2), RANK[wrong], beam))
                     verdict = wrong if wrong and ended == "ok" else ended
                 verdicts.append(verdict)
                 if verdict == "ok":

@@ -16,8 +16,10 @@ Abbreviations = Mapping[str, str]
 
 Words = tuple[str, ...]
 
-_NUMBER = r"(?:(?<!\S)[-+])?\d+(?:[.,/]\d+)*\w*[+%]?"  # 96+ hours are not 96, nor -0.45 what 0.45% is
-_WORD = re.compile(rf"[<>]=?|{_NUMBER}|\w+(?:'\w+)*")
+# With their signs, numbers are words: <96 hours are not 96+ hours, nor is 1.25 what 1-25 is.
+_NUMBER = r"[<>]=?|(?:(?<!\S)[-+])?\d+(?:\.\d+)*[^\W_]*[+%]?"
+_WORD = re.compile(rf"{_NUMBER}|\w+(?:'\w+)*")
+_PLAIN = re.compile(rf"{_NUMBER}|[^\W_]+")
 # Words that have to be the same, for another one makes another value, however alike they look: numbers and
 # signs, Roman numerals (types, stages), single letters (vitamins, hepatitis B and C), and what turns the
 # sense round.
@@ -87,10 +89,10 @@ class KnownValues:
         """The value that a literal which is not known stands for; None where there is none, or are two.
 
         First of all it is the one that differs in its capitals, then the one of the same words in any order,
-        abbreviations written out and punctuation aside, and then the most similar of those that agree word by
-        word. Words agree where they are equal, where one abbreviates the other, and where one is the other
-        with a typo and at least `threshold` (0 to 100) like it by rapidfuzz's `ratio`. Numbers and other
-        short words that tell values apart must be equal, and in the same order.
+        abbreviations written out and punctuation aside but for that of numbers, and then the most similar of
+        those that agree word by word. Words agree where they are equal, where one abbreviates the other, and
+        where one is the other with a typo and at least `threshold` (0 to 100) like it by rapidfuzz's `ratio`.
+        Numbers and other short words that tell values apart must be equal, and in the same order.
         """
         words = _words(literal, self._abbreviations)
         found = self.in_other_case(literal)
@@ -167,13 +169,17 @@ class KnownValues:
 
 def plain(text: str) -> str:
     """The words in lower case with a blank around each, so that what holds the others holds them whole."""
-    words = re.findall(r"[^\W_]+", text.casefold()) or ["\0"]  # no words are in no text
+    words = _PLAIN.findall(_folded(text)) or ["\0"]  # no words are in no text
     return f" {' '.join(words)} "
 
 
 def words_of(values: Iterable[str], abbreviations: Abbreviations) -> set[str]:
     """All words of values, in lower case and written out."""
     return {word for value in values for word in _words(value, abbreviations)}
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"(?<=\d)\s+(?=%)", "", text.casefold())
 
 
 def _letters(text: str) -> str:
@@ -183,7 +189,7 @@ def _letters(text: str) -> str:
 def _words(text: str, abbreviations: Abbreviations) -> Words:
     """The words in lower case, without punctuation and written out: `Ac MI, NOS` → acute, mi, not, …"""
     words: list[str] = []
-    for part in text.casefold().split():
+    for part in _folded(text).split():
         for word in _WORD.findall(abbreviations.get(part.strip(",;:()[]"), part)):
             words += _WORD.findall(abbreviations.get(word, word))
     return tuple(words)

@@ -115,7 +115,7 @@ class Repairer:
                 yield literal, Repair(f"literal's {kind}", ".".join(column), text, value)
 
     def _completed(self, column: Column, text: str, asked: str, others: Sequence[str]) -> str | None:
-        """Of 24 it is nothing, though 24 hr Creatinine were asked for: a number is no word cut short."""
+        """The longer value that was asked for; none for a text without letters: 24 is no word cut short."""
         if column not in self.known or not any(map(str.isalpha, text)):
             return None
         value = self.known[column].said_in_full(text, asked)

@@ -25,9 +25,8 @@ def read_schema(path: Path) -> Schema:
     """The tables of a file in SQLite's SQL; what may be joined is what its foreign keys say.
 
     Columns that refer to the same column may be joined with it and with each other. Raises `UserError` where
-    the file cannot be read, holds no table or none that SQLite makes, or has a foreign key or a name that the
-    dialect cannot write.
-    Foreign keys may write names in other capitals, as in SQLite.
+    the file cannot be read, holds no table or one that SQLite does not make, or has a foreign key or a name
+    that the dialect cannot write. Foreign keys may write names in other capitals, as in SQLite.
     """
     try:
         statements = parse(path.read_text("utf-8"), read="sqlite")
@@ -54,9 +53,10 @@ def read_schema(path: Path) -> Schema:
 
 
 def _try(creates: list[exp.Create], path: Path) -> None:
-    """Let SQLite find names that come twice, in other capitals too, and what only another database has."""
+    """Let SQLite find names that come twice, in other capitals too, and what is no column."""
     with closing(sqlite3.connect(":memory:")) as database:
         for create in creates:
+            create.set("exists", False)  # IF NOT EXISTS would keep it quiet
             try:
                 database.execute(create.sql("sqlite"))
             except sqlite3.Error as error:

@@ -49,6 +49,8 @@ def test_of_beams_that_run_the_next_best_is_an_ungrounded_one_and_with_a_databas
     assert Chooser()([IDLE, BLOOD], grounded) == (1, True, ("idle table", "ungrounded"))
     choice = Chooser(own)([NOTHING, TWICE, BLOOD, NONE_COUNTED], grounded)
     assert choice == (2, True, ("empty", "repeats itself", "ungrounded", "empty"))
+    elsewhere = "SELECT LAB.LABEL FROM LAB"  # a column that this database lacks
+    assert Chooser(own)([elsewhere, NOTHING]) == (1, True, ("unknown column LAB.LABEL", "empty"))
     assert Chooser(own)([NOTHING, TWICE]) == (1, True, ("empty", "repeats itself"))
     assert Chooser(own)([f'{NOTHING} AND LAB."FLUID" = "Ink"', NOTHING]) == (1, True, ("empty", "empty"))
 

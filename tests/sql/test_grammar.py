@@ -156,6 +156,7 @@ def test_tables_are_selected_from_together_only_where_a_query_can_join_them(clin
         ('CREATE TABLE A ("GROUP" TEXT)', "GROUP: a word of SQL"),
         ('CREATE TABLE A ("index" TEXT)', "index: a word of SQL"),
         ("CREATE TABLE A (B TEXT); CREATE TABLE a (C TEXT)", "a: no table .* already exists"),
+        ("CREATE TABLE A (B TEXT); CREATE TABLE IF NOT EXISTS A (C TEXT)", "A: no table .* already exists"),
         ("CREATE TABLE A (B TEXT, b TEXT)", "A: no table .* duplicate column"),
         ("CREATE TABLE A (B TEXT, KEY k (B))", "A: no table"),
     ],

@@ -25,7 +25,8 @@ VALUES = {
     Column("LAB", "CHARTTIME"): ["2101-10-20 16:40:00"],
     Column("DEMOGRAPHIC", "DOB"): ["2094-03-05 00:00:00"],
 }
-READ = VALUES | {Column("LAB", "LABEL"): ["Glucose", "Pleural", "Glucose, Pleural", "Creatinine 24 hr"]}
+LABELS = ["Glucose", "Pleural", "Glucose, Pleural", "Creatinine 24 hr", "Vent <96 hrs", "Vent 96+ hrs"]
+READ = VALUES | {Column("LAB", "LABEL"): LABELS}
 JOINED = "FROM DEMOGRAPHIC INNER JOIN LAB on DEMOGRAPHIC.HADM_ID = LAB.HADM_ID WHERE"
 
 
@@ -219,6 +220,7 @@ def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another()
         ('LAB."LABEL" = "Creatinine"', "an abnormal creatinine 24 hr?", "Creatinine 24 hr"),
         ('LAB."LABEL" = "Creatinine" AND LAB.SUBJECT_ID < "24 hr"', "creatinine 24 hr?", None),
         ('LAB."LABEL" = "24"', "an abnormal creatinine 24 hr?", None),
+        ('LAB."LABEL" = "Vent"', "who had vent 96+ hrs?", "Vent 96+ hrs"),
         ('LAB."FLUID" = ', "who has blood?", None),
     ],
 )
