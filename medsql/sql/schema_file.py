@@ -60,7 +60,7 @@ def _try(creates: list[exp.Create], path: Path) -> None:
             try:
                 database.execute(create.sql("sqlite"))
             except sqlite3.Error as error:
-                name = create.find(exp.Table).name
+                name = _name(create.find(exp.Table), path)
                 raise UserError(f"{path}: {name}: no table that SQLite makes: {error}") from error
 
 
