@@ -61,7 +61,7 @@ notebook: $(STAMP) ## execute the tour in notebooks/ again, outputs and all: ele
 	$(RUN_PY) notebooks/execute_tour.py
 
 test: $(STAMP) ## the tests that take some seconds each
-	$(RUN_PY) -m pytest -n auto --dist loadfile -m 'not slow' $(ARGS)
+	$(RUN_PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take longer
 	$(RUN_PY) -m pytest -m slow $(ARGS)

@@ -354,7 +354,6 @@ def test_a_full_disk_costs_a_warning_and_leaves_nothing_half_written(tokenizer, 
 
 def build(settings, start, results):
     """Writes slowly, so that the other one comes while this one is at it."""
-    import datasets  # noqa: F401  (not to be waited for after the start)
 
     def slowly(source, target, replace=Path.replace):
         time.sleep(0.5)
@@ -368,7 +367,7 @@ def build(settings, start, results):
 
 
 def test_processes_that_start_together_build_once(settings, tokenizer):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     start, results = context.Barrier(2), context.Queue()
     workers = [context.Process(target=build, args=(settings, start, results)) for _ in range(2)]
     for worker in workers:
@@ -392,7 +391,7 @@ def build_and_hang(settings, writing):
 
 
 def test_a_process_killed_while_building_stands_in_nobodys_way(settings, tokenizer):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     writing = context.Event()
     worker = context.Process(target=build_and_hang, args=(settings, writing))
     worker.start()

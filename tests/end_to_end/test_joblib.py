@@ -36,7 +36,7 @@ def ranks(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def slowly(training: list[str]) -> list[str]:
     """Trainings long enough that both run when one is hit."""
-    return [*training, "optim.max_steps=150", "optim.epochs=1000"]
+    return [*training, "optim.max_steps=100", "validation.every_steps=10"]
 
 
 def test_a_job_that_loses_its_process_goes_on_and_the_others_hear_nothing_of_it(

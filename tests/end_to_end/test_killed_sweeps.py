@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from end_to_end_tools import record, run_command
 
 from medsql.runs.folder import RECORD
 from medsql.runs.study import Address
+
+pytestmark = pytest.mark.slow
 
 GRID = ["lora.r=1,2,3,4"]
 STUDY = [
@@ -33,6 +35,9 @@ KINDS = {
     "halving": [*STUDY, "hydra/sweeper/pruner=successive_halving", "hydra.sweeper.pruner.reduction_factor=2"],
     "joblib": [*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
 }
+
+SETTLED = {"finished", "pruned"}
+"""States of runs that are not run again."""
 
 DEADLY = """
 import os, signal, sys
@@ -95,63 +100,71 @@ def undisturbed(training: list[str], tmp_path_factory: pytest.TempPathFactory) -
     yield run
 
 
-def kill_after(arguments: list[str], seconds: float, folder: Path) -> bool:
-    """Start a command and kill it, with whatever it started; False where it had ended before."""
+def kill_when(due: Callable[[], bool], arguments: list[str], folder: Path) -> bool:
+    """Start a command and kill it, and whatever it started, once it is due; False where it ended before."""
     process = subprocess.Popen(
         arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    try:
-        process.wait(seconds)
-        return False
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
+    while process.poll() is None:
+        if due():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.02)
+    return False
 
 
-def check(kind: str, moment: float, undisturbed: Any, training: list[str], folder: Path) -> set[Path]:
-    """Kill a sweep at a moment and type it again; the records of the runs that were settled by then."""
-    expected = undisturbed(kind)
-    seconds = moment * expected.seconds
-    while not kill_after(command(kind, training), seconds, folder):  # the machine has less to do by now
-        shutil.rmtree(folder / "multirun")
-        seconds *= 0.8
+def after(seconds: float) -> Callable[[], bool]:
+    """Due when so much time has passed."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+def states(sweep: Path) -> dict[Path, str]:
+    """The state of each run of a sweep so far, by the file of its record."""
+    return {file: record(file.parent)["state"] for file in sweep.glob(f"*/{RECORD}")}
+
+
+def check_resumed(kind: str, undisturbed: Any, training: list[str], folder: Path) -> None:
+    """Type a killed sweep again: it ends as it would have, and no run that was settled is touched."""
     sweep = folder / "multirun" / "killed"
-    settled = {
-        file: file.read_bytes()
-        for file in sweep.glob(f"*/{RECORD}")
-        if record(file.parent)["state"] in ("finished", "pruned")
-    }
+    settled = {file: file.read_bytes() for file, state in states(sweep).items() if state in SETTLED}
     again = run_command("train", *overrides(kind, training), cwd=folder, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert outcome(sweep) == expected.outcome
+    assert outcome(sweep) == undisturbed(kind).outcome
     for file, content in settled.items():
         assert file.read_bytes() == content, f"{file} was run again"
-    return {*settled}
 
 
-@pytest.mark.parametrize("kind", [pytest.param("grid", marks=pytest.mark.slow), "study"])
+@pytest.mark.parametrize("kind", ["grid", "study"])
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(kind, undisturbed, training, tmp_path):
-    assert check(kind, 0.6, undisturbed, training, tmp_path), "it was killed before anything was settled"
-    states = [run["state"] for name, run in undisturbed(kind).outcome.items() if name != "study"]
-    assert set(states) == ({"finished", "pruned"} if kind == "study" else {"finished"})
+    def one_settled_and_the_next_at_work() -> bool:
+        known = [*states(tmp_path / "multirun" / "killed").values()]
+        return "running" in known and any(state in SETTLED for state in known)
+
+    assert kill_when(one_settled_and_the_next_at_work, command(kind, training), tmp_path)
+    check_resumed(kind, undisturbed, training, tmp_path)
+    ends = {run["state"] for name, run in undisturbed(kind).outcome.items() if name != "study"}
+    assert ends == (SETTLED if kind == "study" else {"finished"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment:.0%}")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sweep_killed_at_any_moment_ends_as_if_it_had_not_been(
     kind, moment, undisturbed, training, tmp_path
 ):
-    check(kind, moment, undisturbed, training, tmp_path)
+    seconds = moment * undisturbed(kind).seconds
+    while not kill_when(after(seconds), command(kind, training), tmp_path):  # the machine is idler now
+        shutil.rmtree(tmp_path / "multirun")
+        seconds *= 0.8
+    check_resumed(kind, undisturbed, training, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sweep_killed_again_and_again_ends_as_if_it_had_not_been(kind, undisturbed, training, tmp_path):
     expected = undisturbed(kind)
     for place in range(10):
-        kill_after(command(kind, training), 4 + 0.7 * place, tmp_path)
+        kill_when(after(4 + 0.7 * place), command(kind, training), tmp_path)
     subprocess.run(command(kind, training), cwd=tmp_path, check=True, capture_output=True, timeout=600)
     assert outcome(tmp_path / "multirun" / "killed") == expected.outcome
 
@@ -163,7 +176,6 @@ def deadly(folder: Path, where: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "DEADLY": where}
 
 
-@pytest.mark.slow
 def test_a_job_that_kills_its_process_each_time_costs_one_command(command, training, tmp_path):
     typed = ["-m", "lora.r=2,4,8", "name=ranks", *training, "optim.max_steps=10"]
     env = deadly(tmp_path, "lora.r=4/checkpoints")
@@ -182,7 +194,6 @@ def test_a_job_that_kills_its_process_each_time_costs_one_command(command, train
     assert record(tmp_path / "multirun" / "ranks" / "lora.r=4")["state"] == "finished"
 
 
-@pytest.mark.slow
 def test_a_trial_that_kills_its_process_each_time_has_failed_and_the_search_goes_on(
     command, training, tmp_path
 ):

@@ -17,7 +17,7 @@ JOBS = ["-m", "hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "lora
 
 @pytest.fixture
 def slowly(training: list[str]) -> list[str]:
-    return [*training, "optim.max_steps=150", "optim.epochs=1000"]
+    return [*training, "optim.max_steps=100", "validation.every_steps=10"]
 
 
 def ranks(tmp_path: Path) -> tuple[Path, Path]:

@@ -52,7 +52,7 @@ def kill_run(process: Process, folder: Path) -> None:
 
 
 def test_a_preempted_job_is_requeued_and_goes_on_from_its_checkpoint(start, command, training, tmp_path):
-    long = [*training, "optim.max_steps=150", "optim.epochs=1000"]
+    long = [*training, "optim.max_steps=100", "validation.every_steps=10"]
     process = start("train", "-m", "hydra/launcher=submitit_local", "lora.r=4", "name=cluster", *long)
     wait_for(lambda: list(tmp_path.glob("multirun/cluster/*/checkpoints/*.ckpt")), process)
     (folder,) = tmp_path.glob("multirun/cluster/lora*")
@@ -67,29 +67,11 @@ def test_a_preempted_job_is_requeued_and_goes_on_from_its_checkpoint(start, comm
     assert adapter_difference(folder, tmp_path / "outputs" / "alone") < 1e-6
 
 
-def test_a_sweep_is_one_array_that_slurm_may_requeue_and_warns_before_its_time_is_up(
-    command, training, tmp_path, slurm
-):
-    asked = ["hydra.launcher.timeout_min=30", "hydra.launcher.partition=gpu", "hydra.launcher.mem_gb=8"]
-    quick = [*training, "optim.max_steps=2", "hydra/launcher=slurm", "name=cluster", *asked]
-    result = command("train", "-m", "lora.r=2,4", *quick, env=slurm)
-    assert result.returncode == 0, result.stdout + result.stderr
-    for r in (2, 4):
-        assert record(tmp_path / "multirun" / "cluster" / f"lora.r={r}")["state"] == "finished"
-    lines = (tmp_path / "slurm" / "script").read_text().splitlines()
-    options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if "SBATCH" in line)
-    assert options["array"] == "0-1%2"
-    assert options["signal"] == "USR2@120"
-    assert "requeue" in options
-    assert (options["time"], options["partition"], options["mem"]) == ("30", "gpu", "8GB")
-    assert (options["gpus-per-node"], options["cpus-per-task"], options["nodes"]) == ("1", "4", "1")
-    assert "account" not in options
-
-
-def test_a_job_that_slurm_ends_is_one_failed_job_and_the_others_results_count(
+def test_a_sweep_is_one_array_and_a_job_that_slurm_ends_is_a_failed_one_beside_the_others(
     start, training, tmp_path, slurm
 ):
-    quick = [*training, "optim.max_steps=30", "hydra/launcher=slurm", "name=cluster"]
+    asked = ["hydra.launcher.timeout_min=30", "hydra.launcher.partition=gpu", "hydra.launcher.mem_gb=8"]
+    quick = [*training, "optim.max_steps=30", "hydra/launcher=slurm", "name=cluster", *asked]
     process = start("train", "-m", "lora.r=2,4", *quick, env=slurm)
     killed, other = (tmp_path / "multirun" / "cluster" / f"lora.r={r}" for r in (2, 4))
     kill_run(process, killed)
@@ -101,6 +83,16 @@ def test_a_job_that_slurm_ends_is_one_failed_job_and_the_others_results_count(
         "medsql: 1 of 2 jobs failed: lora.r=2 (Slurm's job 700_0 ended without a result (FAILED), see "
     )
     assert len([line for line in output.splitlines() if line.startswith("lora.r=4 ")]) == 1, "in the table"
+
+    # It may be requeued, and is warned before its time is up.
+    lines = (tmp_path / "slurm" / "script").read_text().splitlines()
+    options = dict(line.removeprefix("#SBATCH --").partition("=")[::2] for line in lines if "SBATCH" in line)
+    assert options["array"] == "0-1%2"
+    assert options["signal"] == "USR2@120"
+    assert "requeue" in options
+    assert (options["time"], options["partition"], options["mem"]) == ("30", "gpu", "8GB")
+    assert (options["gpus-per-node"], options["cpus-per-task"], options["nodes"]) == ("1", "4", "1")
+    assert "account" not in options
 
 
 def test_where_there_is_no_slurm_one_line_says_so(command, training):

@@ -18,7 +18,7 @@ from end_to_end_tools import record, wait_for
 from medsql.runs.folder import RECORD
 from medsql.runs.study import Address
 
-TRIALS = 4
+TRIALS = 3
 SEARCH = [
     "hydra/sweeper=study",
     f"hydra.sweeper.n_trials={TRIALS}",

@@ -115,7 +115,7 @@ def target(kind: str, text: str) -> list[int]:
 def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> None:
     """Between literals, in which almost anything does."""
     held, choice, checked = constraint(kind), random.Random(1), 0
-    for _ in range(6):
+    for _ in range(3):
         place = held.start
         tokens: list[int] = []
         while place and len(tokens) < 200:
@@ -126,7 +126,7 @@ def test_the_engine_lets_follow_just_what_leads_on_in_the_graph(kind: str) -> No
                 checked += 1
             tokens.append(choice.choice(may))
             place = held.advance(place, tokens[-1])
-    assert checked > 200
+    assert checked > 100
 
 
 GAPS = ["t5 with gaps", "sentencepiece"]
@@ -187,11 +187,11 @@ def test_logits_beyond_all_bounds_change_nothing_of_it(kind: str, third: float, 
 
 def test_it_is_so_where_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     bound = constraint("bytes").shortest + 40
-    expected = write("bytes", Wants("bytes", seed=1), bound, 3)
+    expected = write("bytes", Wants("bytes", seed=1), bound, 1)
     monkeypatch.setattr("medsql.model.constraint.MOST_KEPT", 3)
     monkeypatch.setattr("medsql.model.constraint.MOST_ANSWERS", 3)
     little = Constraint(Grammar(MIMICSQL), vocabulary("bytes"))
-    assert write("bytes", Wants("bytes", seed=1), bound, 3, within=little) == expected
+    assert write("bytes", Wants("bytes", seed=1), bound, 1, within=little) == expected
 
 
 @pytest.mark.parametrize("beams", [1, 4])
