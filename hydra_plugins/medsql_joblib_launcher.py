@@ -246,7 +246,7 @@ def divided(workers: int, cpus: int, devices: Sequence[str]) -> list[dict[str, s
         return [{}]
     threads = str(max(1, cpus // workers))
     names = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")  # PyTorch's and NumPy's, and the tokenizer's
-    share = {name: os.environ.get(name, threads) for name in names} | {SHARED: "1"}
+    share = {name: os.environ.get(name) or threads for name in names} | {SHARED: "1"}
     return [
         share | ({"CUDA_VISIBLE_DEVICES": devices[worker % len(devices)]} if devices else {})
         for worker in range(workers)
@@ -256,7 +256,7 @@ def divided(workers: int, cpus: int, devices: Sequence[str]) -> list[dict[str, s
 def _shown(environment: dict[str, str]) -> str:
     if not environment:
         return ""
-    threads = counted(int(environment["OMP_NUM_THREADS"]), "thread")
+    threads = f"OMP_NUM_THREADS={environment['OMP_NUM_THREADS']}"  # which may be a list, one for each level
     return f", each with {threads}{' and a GPU' if 'CUDA_VISIBLE_DEVICES' in environment else ''}"
 
 

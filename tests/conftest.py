@@ -32,6 +32,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or leaves anything in the user's cache."""
     os.environ["MEDSQL_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "medsql-cache")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.pop("MAKEFLAGS", None)  # or ARGS of `make test` would be those of each `make` in a test
 
 
 @pytest.fixture
