@@ -32,7 +32,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or leaves anything in the user's cache."""
     os.environ["MEDSQL_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "medsql-cache")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.pop("MAKEFLAGS", None)  # or ARGS of `make test` would be those of each `make` in a test
+    for name in ("MAKEFLAGS", "ARGS"):  # what `make test ARGS=…` got is not for each `make` in a test
+        os.environ.pop(name, None)
 
 
 @pytest.fixture
