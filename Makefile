@@ -60,6 +60,7 @@ compare: $(STAMP) ## baseline and fine-tuned side by side
 notebook: $(STAMP) ## execute the tour in notebooks/ again, outputs and all: eleven minutes on two cores
 	$(RUN_PY) notebooks/execute_tour.py
 
+# By the number of their tests, files would be in an order that has the longest last.
 test: $(STAMP) ## the tests that take some seconds each
 	$(RUN_PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 

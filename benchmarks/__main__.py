@@ -50,9 +50,10 @@ def main() -> None:
 
 def _set_threads() -> int:
     """The same for both sides and all child processes; PyTorch reads this when it is imported."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(min(THREADS, os.cpu_count() or 1)))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(min(THREADS, os.cpu_count() or 1))
+    os.environ["OMP_NUM_THREADS"] = threads
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as medsql's commands do; see medsql/door.py
-    return int(os.environ["OMP_NUM_THREADS"])
+    return int(threads.split(",")[0])  # of a list, one for each level, the first counts here
 
 
 def _measure(names: list[str]) -> list[Comparison]:

@@ -13,7 +13,9 @@ from omegaconf import DictConfig
 from medsql.composition import SETTINGS, to_settings
 from medsql.config import CONF
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch is not imported yet; workers share the cores
+os.environ["OMP_NUM_THREADS"] = (
+    os.environ.get("OMP_NUM_THREADS") or "1"
+)  # PyTorch is not imported yet; workers share the cores
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -28,8 +30,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or leaves anything in the user's cache."""
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or leaves anything in the user's cache, or is told what the `make` that runs it was."""
     os.environ["MEDSQL_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "medsql-cache")
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in ("MAKEFLAGS", "ARGS"):  # what `make test ARGS=…` got is not for each `make` in a test

@@ -352,14 +352,13 @@ def test_a_full_disk_costs_a_warning_and_leaves_nothing_half_written(tokenizer, 
     assert "cannot be used" in caplog.text
 
 
-def build(settings, start, results):
+def build(settings, tokenizer, start, results):
     """Writes slowly, so that the other one comes while this one is at it."""
 
     def slowly(source, target, replace=Path.replace):
         time.sleep(0.5)
         return replace(source, target)
 
-    tokenizer = t5_like_tokenizer()
     start.wait()
     with patch.object(Path, "replace", slowly):
         tokenized = tokenize_splits(SPLITS, tokenizer, settings)
@@ -369,7 +368,8 @@ def build(settings, start, results):
 def test_processes_that_start_together_build_once(settings, tokenizer):
     context = multiprocessing.get_context("fork")
     start, results = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=build, args=(settings, start, results)) for _ in range(2)]
+    given = (settings, tokenizer, start, results)
+    workers = [context.Process(target=build, args=given, daemon=True) for _ in range(2)]
     for worker in workers:
         worker.start()
     (one, rows_of_one), (other, rows_of_other) = results.get(timeout=120), results.get(timeout=120)
@@ -379,7 +379,7 @@ def test_processes_that_start_together_build_once(settings, tokenizer):
     assert sorted([*one, *other]) == ["hit"] * 3 + ["miss"] * 3
 
 
-def build_and_hang(settings, writing):
+def build_and_hang(settings, tokenizer, writing):
     """Stops for good in the middle of the first entry, its file written aside and its lock held."""
 
     def hang(source, target):
@@ -387,13 +387,13 @@ def build_and_hang(settings, writing):
         time.sleep(600)
 
     with patch.object(Path, "replace", hang):
-        tokenize_splits(SPLITS, t5_like_tokenizer(), settings)
+        tokenize_splits(SPLITS, tokenizer, settings)
 
 
 def test_a_process_killed_while_building_stands_in_nobodys_way(settings, tokenizer):
     context = multiprocessing.get_context("fork")
     writing = context.Event()
-    worker = context.Process(target=build_and_hang, args=(settings, writing))
+    worker = context.Process(target=build_and_hang, args=(settings, tokenizer, writing), daemon=True)
     worker.start()
     assert writing.wait(timeout=120)
     worker.kill()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from end_to_end_tools import Process, adapter_difference, record, wait_for
 
-from hydra_plugins.medsql_joblib_launcher import SHARED, divided
+from hydra_plugins.medsql_joblib_launcher import SHARED, _shown, divided
 from medsql.runs.folder import is_locked, read_record
 
 JOBS = ["-m", "hydra/launcher=joblib", "name=ranks"]
@@ -136,7 +136,9 @@ def test_each_worker_has_its_share_of_the_threads_and_a_gpu_in_turn(monkeypatch)
     assert SHARED in workers[0] and SHARED not in divided(1, cpus=8, devices=[])[0]
     for said, threads in {"5": "5", "4,2": "4,2", "": "1"}.items():
         monkeypatch.setenv("OMP_NUM_THREADS", said)
-        assert divided(2, cpus=2, devices=[])[0]["OMP_NUM_THREADS"] == threads
+        worker = divided(2, cpus=2, devices=["0"])[0]
+        assert worker["OMP_NUM_THREADS"] == threads
+        assert _shown(worker) == f", each with OMP_NUM_THREADS={threads} and a GPU"
 
 
 @pytest.mark.parametrize("key", ["n_jobs", "attempts"])

@@ -105,13 +105,16 @@ def kill_when(due: Callable[[], bool], arguments: list[str], folder: Path) -> bo
     process = subprocess.Popen(
         arguments, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    while process.poll() is None:
-        if due():
+    try:
+        while process.poll() is None:
+            if due():
+                return True
+            time.sleep(0.02)
+        return False
+    finally:
+        if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def after(seconds: float) -> Callable[[], bool]:
@@ -138,11 +141,14 @@ def check_resumed(kind: str, undisturbed: Any, training: list[str], folder: Path
 
 @pytest.mark.parametrize("kind", ["grid", "study"])
 def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(kind, undisturbed, training, tmp_path):
-    def one_settled_and_the_next_at_work() -> bool:
-        known = [*states(tmp_path / "multirun" / "killed").values()]
-        return "running" in known and any(state in SETTLED for state in known)
+    def one_settled_and_the_next_in_training() -> bool:
+        known = states(tmp_path / "multirun" / "killed")
+        running = [file.parent for file, state in known.items() if state == "running"]
+        return bool(SETTLED & {*known.values()}) and any(
+            any(run.glob("checkpoints/*.ckpt")) for run in running
+        )
 
-    assert kill_when(one_settled_and_the_next_at_work, command(kind, training), tmp_path)
+    assert kill_when(one_settled_and_the_next_in_training, command(kind, training), tmp_path)
     check_resumed(kind, undisturbed, training, tmp_path)
     ends = {run["state"] for name, run in undisturbed(kind).outcome.items() if name != "study"}
     assert ends == (SETTLED if kind == "study" else {"finished"})

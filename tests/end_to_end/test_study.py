@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from end_to_end_tools import record
+from end_to_end_tools import kill_when_training, record
 from omegaconf import OmegaConf
 
 from medsql.runs.study import Address
@@ -44,6 +44,19 @@ def test_scores_of_jobs_in_other_processes_prune_and_a_larger_total_goes_on(comm
     assert record(sweep / "trial-0002") == pruned
     best = OmegaConf.load(sweep / "optimization_results.yaml")
     assert best.best_params["optim.lr"] in (0.05, 0.04)
+
+
+def test_a_search_killed_in_the_middle_and_typed_again_goes_on_from_there(start, command, training, tmp_path):
+    search = [*STUDY, "hydra.sweeper.n_trials=3", "lora.r=2,4", *training]
+    first, second = (tmp_path / "multirun" / "search" / f"trial-{number:04d}" for number in range(2))
+    kill_when_training(start("train", *search), second)
+    before = record(first)
+    assert before["state"] == "finished"
+    result = command("train", *search)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert record(first) == before
+    assert (record(second)["state"], record(second)["resumed"]) == ("finished", 1)
+    assert [trial.state.name for trial in trials(tmp_path)] == ["COMPLETE"] * 3
 
 
 def test_a_failed_trial_is_tried_again_and_does_not_end_the_search(command, training, tmp_path):

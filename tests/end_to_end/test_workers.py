@@ -132,8 +132,7 @@ def test_where_the_folder_is_shared_a_killed_workers_trial_goes_on_from_its_chec
     typed = ["-m", *SEARCH, *training, "optim.max_steps=60", f"hydra.sweeper.storage={storage}"]
     killed, survivor = start("train", *typed), start("train", *typed)
     sweep = tmp_path / "multirun" / "shared"
-    wait_for(lambda: len(list(sweep.glob("trial-*/checkpoints"))) >= 2, killed)
-    time.sleep(0.3)  # into the training
+    wait_for(lambda: len({file.parent for file in sweep.glob("trial-*/checkpoints/*.ckpt")}) >= 2, killed)
     killed.kill()
     output = survivor.communicate(timeout=300)[0]
     assert survivor.returncode == 0, output

@@ -187,11 +187,11 @@ def test_logits_beyond_all_bounds_change_nothing_of_it(kind: str, third: float, 
 
 def test_it_is_so_where_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     bound = constraint("bytes").shortest + 40
-    expected = write("bytes", Wants("bytes", seed=1), bound, 1)
+    expected = write("bytes", Wants("bytes", seed=1), bound, 2)
     monkeypatch.setattr("medsql.model.constraint.MOST_KEPT", 3)
     monkeypatch.setattr("medsql.model.constraint.MOST_ANSWERS", 3)
     little = Constraint(Grammar(MIMICSQL), vocabulary("bytes"))
-    assert write("bytes", Wants("bytes", seed=1), bound, 1, within=little) == expected
+    assert write("bytes", Wants("bytes", seed=1), bound, 2, within=little) == expected
 
 
 @pytest.mark.parametrize("beams", [1, 4])
