@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 from medsql.composition import SETTINGS, to_settings
 from medsql.config import CONF
 
-os.environ["OMP_NUM_THREADS"] = (
-    os.environ.get("OMP_NUM_THREADS") or "1"
-)  # PyTorch is not imported yet; workers share the cores
+# PyTorch is not imported yet; workers share the cores.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or "1"
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

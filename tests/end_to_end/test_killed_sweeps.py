@@ -144,9 +144,8 @@ def test_a_sweep_killed_in_the_middle_ends_as_if_it_had_not_been(kind, undisturb
     def one_settled_and_the_next_in_training() -> bool:
         known = states(tmp_path / "multirun" / "killed")
         running = [file.parent for file, state in known.items() if state == "running"]
-        return bool(SETTLED & {*known.values()}) and any(
-            any(run.glob("checkpoints/*.ckpt")) for run in running
-        )
+        at_work = any(any(run.glob("checkpoints/*.ckpt")) for run in running)
+        return at_work and bool(SETTLED & {*known.values()})
 
     assert kill_when(one_settled_and_the_next_in_training, command(kind, training), tmp_path)
     check_resumed(kind, undisturbed, training, tmp_path)

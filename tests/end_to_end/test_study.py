@@ -47,7 +47,7 @@ def test_scores_of_jobs_in_other_processes_prune_and_a_larger_total_goes_on(comm
 
 
 def test_a_search_killed_in_the_middle_and_typed_again_goes_on_from_there(start, command, training, tmp_path):
-    search = [*STUDY, "hydra.sweeper.n_trials=3", "lora.r=2,4", *training]
+    search = [*STUDY, "hydra.sweeper.n_trials=3", "lora.r=2,4", *training, "optim.max_steps=20"]
     first, second = (tmp_path / "multirun" / "search" / f"trial-{number:04d}" for number in range(2))
     kill_when_training(start("train", *search), second)
     before = record(first)
