@@ -45,7 +45,7 @@ predict: $(STAMP) ## SQL for Q="a question", or for the lines of standard input;
 demo: $(DEMO) ## a local page: ask models side by side, browse errors and sweeps; RUN=folder
 	@$(RUN_PY) -m medsql.demo $(if $(filter latest,$(RUN)),,run='"$(RUN)"') $(ARGS)
 
-pretrain: $(STAMP) ## a small base model on invented databases: 40 minutes on two cores that know bfloat16; see the model card
+pretrain: $(STAMP) ## a small base model on invented databases, 40 minutes with ARGS="trainer.precision=bfloat16" on two cores that have it
 	$(RUN_PY) -m medsql.pretrain $(ARGS)
 
 baseline: $(STAMP) ## score the model as it is, zero-shot
