@@ -82,7 +82,8 @@ def augmented(pairs: Sequence[Pair], versions: float, seed: int) -> tuple[list[P
     version. The record has the number of `rows`, and under `missed` those that could not be made, by reason:
     `not_sql` (no tokens of SQL), `no_value` (no comparison with one), `not_in_question` (no value there word
     for word), `more_than_once` (in the question twice, or within another value), `one_character` (a coded
-    value as short as that may be any other word), `no_other_value` (none was found that is another row).
+    value as short as that may be any other word), `elsewhere_in_sql` (in a pattern, a list or a limit, which
+    would say something else then), `no_other_value` (none was found that is another row).
     """
     literals = [_literals(pair.sql) for pair in pairs]
     values = _Values(literal for found in literals for literal in found or [])
@@ -91,7 +92,7 @@ def augmented(pairs: Sequence[Pair], versions: float, seed: int) -> tuple[list[P
     taken = set(pairs)
     for number, (pair, found) in enumerate(zip(pairs, literals, strict=True)):
         wanted = int((number + 1) * versions) - int(number * versions)
-        places, reason = _places(pair.question, found) if wanted else ([], "")
+        places, reason = _places(pair, found) if wanted else ([], "")
         rng = random.Random(f"{seed} {number}")
         for _ in range(wanted):
             other = _version(pair, places, found or [], values, rng, taken) if places else None
@@ -119,7 +120,8 @@ def _literals(sql: str) -> list[_Literal] | None:
     for name, operator, literal in zip(tokens, tokens[1:], tokens[2:], strict=False):
         named = name.token_type is TokenType.IDENTIFIER or name.text.isidentifier()
         joined = sql[literal.end + 1 :].lstrip().startswith(".")  # `= "PROCEDURES"."HADM_ID"`
-        if operator.token_type in _COMPARISONS and literal.token_type in _LITERALS and named and not joined:
+        compared = operator.token_type in _COMPARISONS and literal.token_type in _LITERALS
+        if compared and named and not joined and literal.text.strip():
             column = Column(_table_before(sql, name.start), name.text.upper())
             found.append(_Literal(column, literal.text, literal.start, literal.end + 1))
     return found
@@ -131,24 +133,34 @@ def _table_before(sql: str, start: int) -> str:
     return table[1].upper() if table else ""
 
 
-def _places(question: str, literals: list[_Literal] | None) -> tuple[list[_Place], str]:
+def _places(pair: Pair, literals: list[_Literal] | None) -> tuple[list[_Place], str]:
     """What can be replaced; where that is nothing, why, in one of the words of `augmented`."""
     if not literals:
         return [], "not_sql" if literals is None else "no_value"
     reasons, places = [], []
     for literal in literals:
-        found = _said(question, literal)
+        found = _said(pair.question, literal)
         coded = literal.column.name in CODED and len(literal.value) < 2
         if coded or len(found) != 1:
             reasons.append("one_character" if coded else "more_than_once" if found else "not_in_question")
+        elif _stands_elsewhere(pair.sql, literal.value, literals):
+            reasons.append("elsewhere_in_sql")
         else:
             places.append(_Place(literal, *found[0]))
     clear = [place for place in places if not any(_overlap(place, other) for other in places)]
     if len(clear) < len(places):
         reasons.append("more_than_once")
     # The reason that comes nearest to a replacement.
-    order = ("no_value", "not_in_question", "one_character", "more_than_once")
+    order = ("not_in_question", "one_character", "more_than_once", "elsewhere_in_sql")
     return clear, "" if clear else max(reasons, key=order.index)
+
+
+def _stands_elsewhere(sql: str, value: str, literals: list[_Literal]) -> bool:
+    """Whether the SQL has a value in another place than in what its columns are compared with."""
+    return any(
+        not any(literal.start <= start < literal.end for literal in literals)
+        for start, _ in _spans(sql, value)
+    )
 
 
 def _overlap(one: _Place, other: _Place) -> bool:

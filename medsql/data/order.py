@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch.utils.data import Sampler
 
+from medsql.config import SettingsError
+
 WINDOW = 100
 """Batches among which rows are sorted by length: twice those of the HF Trainer's `group_by_length`."""
 
@@ -26,12 +28,17 @@ class Mixture:
     """The last `rows` training rows are another source's.
 
     They are shown `epochs` times before all others, and in every epoch of the others `weight` times: with
-    0.5, half of them, and the other half in the next one.
+    0.5, half of them, and the other half in the next one. Raises `SettingsError` for so small a weight that
+    it is none.
     """
 
     rows: int = 0
     epochs: float = 0
     weight: float = 0
+
+    def __post_init__(self) -> None:
+        if self.rows and self.weight and not self.in_epoch:
+            raise SettingsError(f"data.hospital_weight={self.weight}: not one of {self.rows} rows an epoch")
 
     @property
     def in_epoch(self) -> int:
@@ -59,8 +66,8 @@ class TrainingOrder(Sampler[list[int]]):
         batches: batches in the whole run, those before `start` included.
         seed: of the permutations.
         start: the first batch to yield.
-        lengths: what rows are sorted by, shape (rows, 2), the second where the first is the same; None leaves
-            the stream as it is.
+        lengths: what rows are sorted by, shape (all rows, 2), the second where the first is the same;
+            None leaves the stream as it is.
         first: the number of the first of `rows`.
         others: rows that follow them, of which an epoch shows `in_epoch` too, each in its turn.
     """

@@ -15,7 +15,7 @@ from typing import Any
 from medsql.assets import checkpoint_folder
 from medsql.files import content_digest
 
-MEANING_VERSION = 6
+MEANING_VERSION = 7
 """Raised whenever the same settings come to mean another result."""
 
 NOT_IDENTITY = {

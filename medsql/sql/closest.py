@@ -16,14 +16,14 @@ Abbreviations = Mapping[str, str]
 
 Words = tuple[str, ...]
 
-# With their signs, numbers are words: <96 hours are not 96+ hours, nor is 1.25 what 1-25 is.
-_NUMBER = r"[<>]=?|(?:(?<!\S)[-+])?\d+(?:\.\d+)*[^\W_]*[+%]?"
+# With their signs, numbers are words: <96 hours are not 96+ hours, nor is 1.25 what 1-25 is, or .5 what 5 is.
+_NUMBER = r"[<>≤≥]=?|(?:(?<![^\s(\[])[-+])?(?:(?<!\w)\.)?\d+(?:\.\d+)*[^\W_]*[+%]?"
 _WORD = re.compile(rf"{_NUMBER}|\w+(?:'\w+)*")
 _PLAIN = re.compile(rf"{_NUMBER}|[^\W_]+")
 # Words that have to be the same, for another one makes another value, however alike they look: numbers and
 # signs, Roman numerals (types, stages), single letters (vitamins, hepatitis B and C), and what turns the
 # sense round.
-_EXACT = re.compile(r".*\d.*|[<>]=?|[ivx]+|\w|with(out)?|not?")
+_EXACT = re.compile(r".*\d.*|[<>≤≥]=?|[ivx]+|\w|with(out)?|not?")
 
 
 def titled(text: str) -> str:
@@ -105,8 +105,8 @@ class KnownValues:
         return Match(values[0], "wording") if len(values) == 1 else None
 
     def _word_by_word(self, words: Words, threshold: float) -> Match | None:
-        # Texts are as similar as their least similar words, and abbreviating keeps the initials: so no
-        # value that agrees is missing here.
+        # Texts are as similar as their least similar words, and abbreviating keeps the initials: so of the
+        # values that agree only those are missing here that a text both misspells and abbreviates.
         similar = process.extract(
             " ".join(words), self._texts, scorer=fuzz.ratio, score_cutoff=threshold, limit=None
         )
@@ -196,7 +196,13 @@ def _words(text: str, abbreviations: Abbreviations) -> Words:
 
 
 def _in_any_order(words: Words) -> tuple[Words, Words]:
-    """The same for the same words in any order; but 30/70 is not 70/30: those that have to be exact stay."""
+    """The same for the same words in any order; but 30/70 is not 70/30: those that have to be exact stay.
+
+    Where numbers have words between them, all words do, for each number may belong to one of these.
+    """
+    numbers = [place for place, word in enumerate(words) if any(map(str.isdigit, word))]
+    if numbers and numbers[-1] - numbers[0] >= len(numbers):
+        return words, ()
     return tuple(sorted(words)), tuple(filter(_EXACT.fullmatch, words))
 
 

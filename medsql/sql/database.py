@@ -233,7 +233,7 @@ class Sandbox:
             if len(rows) > self.limits.rows:
                 raise _Stopped("too many rows", f"more than {self.limits.rows:,} rows")
             if size > self.limits.result_bytes:
-                raise _Stopped("too large", f"more than {self.limits.result_bytes:,} bytes of result")
+                raise _Stopped("too many rows", f"more than {self.limits.result_bytes:,} bytes")
         return tuple(column[0] for column in cursor.description), tuple(rows)
 
     def _progress(self) -> bool:
@@ -280,6 +280,9 @@ class Sandbox:
 def _open(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a SQLite database is expected here")
+    journal = path.with_name(f"{path.name}-wal")  # which an immutable file is read without
+    if journal.is_file() and journal.stat().st_size:
+        raise UserError(f"{journal} may hold what {path} lacks: run PRAGMA wal_checkpoint(TRUNCATE) there")
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
         connection.execute("SELECT 1 FROM sqlite_master").close()

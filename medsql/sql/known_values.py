@@ -33,8 +33,8 @@ WORDS = frozenset(
 )
 """The columns whose values are words, which alone can be taken for others."""
 
-LITERAL = re.compile(r'[^"\x00-\x1f]+')
-"""What can stand between double quotes."""
+LITERAL = re.compile(r'[^"\x00-\x1f\ud800-\udfff]+')
+"""What can stand between double quotes; halves of characters cannot be written."""
 
 _EQUAL = ("eq", "neq", "in")
 _LIMITS = Limits(seconds=600, steps=10**12)  # once, over tables of millions of rows
@@ -72,8 +72,8 @@ def read_values(path: Path, schema: Schema) -> Values:
     Raises `UserError` where the file is not like this, or a column is none of the schema's.
     """
     try:
-        listed = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        listed = json.loads(path.read_text("utf-8"), object_pairs_hook=_object)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON that can be read: {error}") from error
     if not isinstance(listed, dict):
         raise UserError(f'{path}: an object is expected, like {{"LAB.FLUID": ["Blood", "Urine"]}}')
@@ -93,6 +93,14 @@ def read_values(path: Path, schema: Schema) -> Values:
                 raise UserError(f"{path}: {column}: {value!r} cannot stand between double quotes")
         found.setdefault(columns[column.upper()], []).extend(values)
     return {column: list(dict.fromkeys(values)) for column, values in found.items()}
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; of a name that comes twice, it would quietly keep the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a column stands there twice")
+    return found
 
 
 def values_in_database(path: str | Path) -> tuple[Values, dict[str, str]]:

@@ -50,10 +50,14 @@ def parse_as_written(sql: str) -> exp.Query | None:
     """The tree of a query as it stands, with the place of every name and literal in its `meta`.
 
     `start` and `end` are the first and last character, quotes included. Nothing is resolved: a
-    double-quoted literal is a column there. `None` where `parse_query` has none, too.
+    double-quoted literal is a column there (`is_quoted_word`); what stands in backquotes or brackets is
+    none, and not `quoted`. `None` where `parse_query` has none, too.
     """
     try:
-        return _parsed(sql)
+        query = _parsed(sql)
+        for name in query.find_all(exp.Identifier) if query else ():
+            name.set("quoted", sql.startswith('"', name.meta.get("start", len(sql))))
+        return query
     except (SqlglotError, RecursionError):
         return None
 
@@ -100,11 +104,7 @@ def _complaint(sql: str) -> str:
 
 
 def _resolved(query: exp.Query) -> exp.Query:
-    """The tree with its double-quoted literals as literals, and its columns behind their tables' names."""
-    for node in query.find_all(*COMPARISONS, exp.Between, exp.In):
-        for operand in compared_with(node):
-            if is_quoted_word(operand):
-                operand.replace(exp.Literal.string(operand.name))
+    """The tree with its columns behind their tables' names."""
     selects = list(query.find_all(exp.Select))
     if len(selects) == 1:  # else a name may belong to any of several
         _qualify(selects[0])

@@ -70,9 +70,9 @@ class Repairer:
         """The query with values read again in what was asked, and which were.
 
         A patient's name that was not asked for becomes the words that it is most like there
-        (`medsql.sql.grounding.copied_name`), or stays. A known value becomes a longer one that was asked for
-        and holds it, unless what is more in that is another value of the query. Raises nothing, whatever
-        `sql` is.
+        (`medsql.sql.grounding.copied_name`), or stays. Another text becomes a known value that was asked for
+        and holds it and more, unless what is more in that is another value of the query. Numbers and
+        dates stay. Raises nothing, whatever `sql` is.
         """
         return _edited(sql, partial(self._readings, asked=asked))
 
@@ -105,18 +105,27 @@ class Repairer:
         scope = Scope(query)
         for column, literal in scope.literals(query):
             text = literal.name
+            if not any(map(str.isalpha, text)):  # numbers and dates stay
+                continue
             others = [v.name for v in scope.values if literal is not v and literal is not v.this]
             if column == _PEOPLE and not is_asked(text, asked):
-                kind, name = "copying", copied_name(text, asked)
-                value = name and titled(name)
+                kind, value = "copying", self._copied(text, asked)
             else:
                 kind, value = "completion", self._completed(column, text, asked, others)
             if value is not None:
                 yield literal, Repair(f"literal's {kind}", ".".join(column), text, value)
 
+    def _copied(self, text: str, asked: str) -> str | None:
+        """The patient's name that was asked for, as the column writes it."""
+        name = copied_name(text, asked)
+        if name is None:
+            return None
+        match = self._match(_PEOPLE, titled(name))
+        return match.value if match else titled(name)
+
     def _completed(self, column: Column, text: str, asked: str, others: Sequence[str]) -> str | None:
-        """The longer value that was asked for; none for a text without letters: 24 is no word cut short."""
-        if column not in self.known or not any(map(str.isalpha, text)):
+        """The longer value that was asked for."""
+        if column not in self.known:
             return None
         value = self.known[column].said_in_full(text, asked)
         if value is None:

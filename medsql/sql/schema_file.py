@@ -32,12 +32,21 @@ def read_schema(path: Path) -> Schema:
         statements = parse(path.read_text("utf-8"), read="sqlite")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: no schema that can be read: {error}") from error
-    except SqlglotError as error:
+    except (SqlglotError, RecursionError) as error:
         raise UserError(f"{path}: no SQL: {str(error).splitlines()[0]}") from error
-    creates = [node for node in statements if isinstance(node, exp.Create) and node.kind == "TABLE"]
+    creates = [
+        node
+        for node in statements
+        if isinstance(node, exp.Create)
+        and node.kind == "TABLE"
+        and not node.find(exp.Table).name.startswith("sqlite_")  # SQLite's own, of AUTOINCREMENT and ANALYZE
+    ]
     tables = {_name(create.find(exp.Table), path): _columns(create, path) for create in creates}
-    if not tables or not all(tables.values()):
-        raise UserError(f"{path}: CREATE TABLE statements with columns are expected here")
+    if not tables:
+        raise UserError(f"{path}: CREATE TABLE statements are expected here")
+    for table, columns in tables.items():
+        if not columns:
+            raise UserError(f"{path}: {table}: a table with columns is expected")
     _try(creates, path)
     declared = {(t.upper(), name.upper()): (t, name) for t, names in tables.items() for name in names}
     keys: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)

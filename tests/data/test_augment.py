@@ -137,11 +137,18 @@ def test_quotes_of_other_dialects_stay_and_quotes_within_are_doubled():
         ("who was 5.5 years old?", 'DEMOGRAPHIC."AGE" = "5"', "not_in_question"),
         ("who took aspirin, just aspirin?", 'PRESCRIPTIONS."DRUG" = "Aspirin"', "more_than_once"),
         ("who is m?", 'DEMOGRAPHIC."GENDER" = "M"', "one_character"),
+        ("who took aspirin?", 'DRUG = "aspirin" OR DRUG LIKE "%aspirin%"', "elsewhere_in_sql"),
+        ("who took aspirin?", 'DRUG = "aspirin" AND DRUG IN ("Aspirin", "x")', "elsewhere_in_sql"),
         ("whose doctor is whose?", 'DEMOGRAPHIC."HADM_ID" = "PROCEDURES"."HADM_ID"', "no_value"),
     ],
 )
 def test_a_value_that_cannot_be_replaced_for_sure_is_left_and_counted(question, condition, reason):
     assert missed(question, condition) == reason
+
+
+def test_a_blank_value_is_none():
+    rows, record = augmented([Pair("no notes ?", 'SELECT A FROM B WHERE NOTE = ""')] * 2, 20, seed=1)
+    assert rows == [] and set(record["missed"]) == {"no_value"}
 
 
 def test_what_is_no_sql_is_counted():

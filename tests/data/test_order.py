@@ -2,7 +2,10 @@
 
 from collections import Counter
 
-from medsql.data.order import StagedOrder, TrainingOrder, epoch_permutation
+import pytest
+
+from medsql.config import SettingsError
+from medsql.data.order import Mixture, StagedOrder, TrainingOrder, epoch_permutation
 
 
 def stream(batches):
@@ -109,6 +112,12 @@ def test_an_epoch_shows_every_row_once_and_the_others_in_turn():
 def test_the_others_may_come_more_than_once_an_epoch():
     rows = stream(TrainingOrder(rows=2, others=3, in_epoch=6, batch_size=8, batches=1, seed=1))
     assert sorted(rows) == [0, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_a_weight_too_small_for_one_row_is_refused():
+    assert Mixture(3000, weight=0.0004).in_epoch == 1
+    with pytest.raises(SettingsError, match=r"data\.hospital_weight=0\.0001: not one of 3000 rows"):
+        Mixture(3000, weight=0.0001)
 
 
 def test_starting_anywhere_continues_the_same_order_of_mixed_rows():

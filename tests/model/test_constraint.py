@@ -185,6 +185,12 @@ def test_logits_beyond_all_bounds_change_nothing_of_it(kind: str, third: float, 
     assert {verdict(sql) for sql, *_ in rows} == {"ok"} and not any(row.truncated for row in rows)
 
 
+def test_a_bound_beyond_all_distances_bars_as_much() -> None:
+    start, scores = torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, len(vocabulary("bytes")))
+    near, far = (constraint("bytes").processor(bound)(start, scores) for bound in (10_000, 10**6))
+    assert torch.equal(near, far) and near.isinf().any()
+
+
 def test_it_is_so_where_little_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     bound = constraint("bytes").shortest + 40
     expected = write("bytes", Wants("bytes", seed=1), bound, 2)

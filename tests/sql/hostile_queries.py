@@ -97,7 +97,7 @@ HOSTILE: dict[str, dict[str, str]] = {
     },
     "too many rows, too much memory, too large a value": {
         "SELECT 1 FROM LAB a, LAB b": "too many rows",
-        f"SELECT {LONG} FROM LAB a, LAB b": "too large",
+        f"SELECT {LONG} FROM LAB a, LAB b": "too many rows",
         f"SELECT {LONG} || a.LABEL FROM LAB a, LAB b, LAB c ORDER BY 1": MEMORY,
         f"{COUNT}(SELECT DISTINCT {LONG} || a.CHARTTIME || b.CHARTTIME FROM LAB a, LAB b)": MEMORY,
         f"WITH RECURSIVE t(i, x) AS (SELECT 1, {LONG} UNION SELECT i + 1, x FROM t) {COUNT} t": MEMORY,

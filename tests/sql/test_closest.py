@@ -44,6 +44,10 @@ VALUES = [
     "NB <500g",
     "Heparin 1-25 mg",
     "0.45% Sodium Chloride",
+    "Bupivacaine 5%",
+    "Days 5",
+    "Days (-3)",
+    "Dextrose 5% sodium 10%",
 ]
 WORDS = {"injection"}  # of another column
 
@@ -76,6 +80,7 @@ def closest(literal, values=VALUES, threshold=85.0):
         ("continuous inv mec ven 96+ hrs", "Cont inv mec ven 96+ hrs", "spelling"),
         ("sodium chloride 0.45 %", "0.45% Sodium Chloride", "wording"),
         ("insulin 70-30", "Insulin 70/30", "wording"),
+        ("Dextrose 5%, sodium 10%", "Dextrose 5% sodium 10%", "wording"),
     ],
 )
 def test_another_writing_of_a_value_is_that_value(literal, value, difference):
@@ -115,6 +120,10 @@ def test_another_writing_of_a_value_is_that_value(literal, value, difference):
         "sodium chloride, -0.45%",
         "sodium chloride, +0.45%",
         "sodium chloride 45%",
+        "Bupivacaine .5%",
+        "Days ≥5",
+        "Days 3",
+        "sodium 5% dextrose 10%",
         "S",
         "81",
         "",

@@ -155,7 +155,7 @@ def test_each_limit_is_the_callers() -> None:
     assert verdict(Limits(rows=3), first(3))[0] == "ok"
     assert verdict(Limits(rows=3), first(4)) == ("too many rows", "more than 3 rows")
     assert verdict(Limits(result_bytes=10), "SELECT '12345', '12345'")[0] == "ok"
-    assert verdict(Limits(result_bytes=10), "SELECT '12345', '123456'")[0] == "too large"
+    assert verdict(Limits(result_bytes=10), "SELECT '12345', '123456'")[0] == "too many rows"
 
 
 def test_time_is_kept_during_compilation_too(cohort: Path) -> None:
@@ -237,6 +237,17 @@ def test_a_file_that_is_no_database_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("SUBJECT_ID,HADM_ID\n" * 100)
     with pytest.raises(UserError, match=r"text\.db: .*not a database"):
         Sandbox(tmp_path / "text.db")
+
+
+def test_changes_that_are_not_in_the_file_yet_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "busy.db"
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.executescript("CREATE TABLE LAB (FLUID TEXT); INSERT INTO LAB VALUES ('Blood')")
+        with pytest.raises(UserError, match=r"busy\.db-wal may hold what .* lacks"):
+            Sandbox(path)
+    with closing(Sandbox(path)) as sandbox:
+        assert sandbox.run("SELECT FLUID FROM LAB").rows == (("Blood",),)
 
 
 def test_a_closed_sandbox_is_the_programs_error_and_no_verdict() -> None:

@@ -144,6 +144,14 @@ def test_tables_are_selected_from_together_only_where_a_query_can_join_them(clin
     assert both not in language, "BILL is missing"
 
 
+def test_what_sqlite_keeps_for_itself_is_no_part_of_a_schema(tmp_path: Path) -> None:
+    path = tmp_path / "schema.sql"
+    path.write_text(
+        "CREATE TABLE sqlite_sequence(name,seq); CREATE TABLE A (B INTEGER PRIMARY KEY AUTOINCREMENT)"
+    )
+    assert read_schema(path).tables == {"A": {"B": "INTEGER"}}
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -159,6 +167,8 @@ def test_tables_are_selected_from_together_only_where_a_query_can_join_them(clin
         ("CREATE TABLE A (B TEXT); CREATE TABLE IF NOT EXISTS A (C TEXT)", "A: no table .* already exists"),
         ("CREATE TABLE A (B TEXT, b TEXT)", "A: no table .* duplicate column"),
         ("CREATE TABLE A (B TEXT, KEY k (B))", "A: no table"),
+        ("CREATE TABLE A (B TEXT); CREATE VIRTUAL TABLE F USING fts5(a, b)", "F: a table with columns"),
+        (f"CREATE TABLE A (B TEXT CHECK ({'(' * 3_000}1{')' * 3_000}))", "no SQL"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_refused(text: str, complaint: str, tmp_path: Path) -> None:

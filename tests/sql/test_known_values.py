@@ -40,7 +40,9 @@ def test_values_are_read_from_a_file_and_checked(tmp_path):
     assert read_values(path, MIMICSQL) == {FLUID: ["Blood"]}
     path.write_text('{"lab.fluid": ["Blood"], "Lab.Fluid": ["Urine", "Blood"]}')
     assert read_values(path, MIMICSQL) == {FLUID: ["Blood", "Urine"]}
-    for text in ("{", "[]", '{"LAB.FLUIDS": ["x"]}', '{"LAB.FLUID": []}', '{"LAB.FLUID": ["a\\"b"]}'):
+    unusable = ("{", "[]", '{"LAB.FLUIDS": ["x"]}', '{"LAB.FLUID": []}', '{"LAB.FLUID": ["a\\"b"]}')
+    twice, half = '{"LAB.FLUID": ["a"], "LAB.FLUID": ["b"]}', '{"LAB.FLUID": ["\\ud800"]}'
+    for text in (*unusable, twice, half, "[" * 100_000):
         path.write_text(text)
         with pytest.raises(UserError, match=r"values\.json"):
             read_values(path, MIMICSQL)

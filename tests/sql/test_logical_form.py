@@ -140,6 +140,8 @@ def test_another_spelling_has_the_same_form(one: str, other: str) -> None:
             "SELECT b.FLUID FROM LAB a JOIN LAB b ON a.HADM_ID = b.SUBJECT_ID",
         ),
         ("SELECT LAB.A AS FLAG FROM LAB ORDER BY FLAG", "SELECT LAB.A AS FLAG FROM LAB ORDER BY LAB.FLAG"),
+        (LAB + 'LAB."FLAG" = "x"', LAB + 'LAB."FLAG" = `x`'),
+        (LAB + 'LAB."FLAG" = "x"', LAB + 'LAB."FLAG" = [x]'),
         # a name in quotes is no call
         ('SELECT LAB."COUNT(*)" FROM LAB', "SELECT COUNT(*) FROM LAB"),
     ],

@@ -210,6 +210,8 @@ def test_a_word_that_some_column_is_known_to_hold_is_no_misspelling_of_another()
         ('DEMOGRAPHIC."NAME" = "Brian Brock"', "the birth date of brian brock.", None),
         ('DEMOGRAPHIC."NAME" = "Scoan Brock"', "how many patients?", None),
         ('DEMOGRAPHIC."NAME" = ""', "how many patients are there ?", None),
+        ('DEMOGRAPHIC."NAME" = "23642"', "the age of patient 23624", None),
+        ('DEMOGRAPHIC."NAME" = "2101-05-03"', "who was born 2101-05-04", None),
         ('LAB."FLUID" = "Bloot"', "who has blood?", None),  # what is no name may be in other words
         ('LAB."LABEL" = "Glucose"', "an abnormal glucose, pleural?", "Glucose, Pleural"),
         ('LAB."LABEL" = "Glucose"', "an abnormal pleural glucose?", None),
@@ -234,3 +236,16 @@ def test_values_are_read_again_in_the_question(written, asked, value):
         assert again == sql.replace(literal, f'"{value}"')
         kind = "completion" if "LABEL" in column else "copying"
         assert repairs == (Repair(f"literal's {kind}", column.replace('"', ""), literal.strip('"'), value),)
+
+
+def test_a_name_read_in_the_question_is_written_as_its_column_writes_names():
+    capitals = {Column("DEMOGRAPHIC", "NAME"): ["AMELIA HILL", "BRIAN BROCK"]}
+    sql = f"SELECT AGE {JOINED} DEMOGRAPHIC.NAME = "
+    again, _ = Repairer(capitals, {}, 85).read_again(f'{sql}"Amelie Hill"', "how old is amelia hill?")
+    assert again == f'{sql}"AMELIA HILL"'
+
+
+@pytest.mark.parametrize("written", ["`blood`", "[blood]"])
+def test_what_is_quoted_as_a_name_is_no_literal(written):
+    sql = f"SELECT AGE {JOINED} LAB.FLUID = {written}"
+    assert repaired(sql) == (sql, ())
