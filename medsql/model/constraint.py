@@ -344,9 +344,8 @@ class _Processor(LogitsProcessor):
                 self._places[key] = place
             needed.append(self._constraint.needed(place, row[1:]))
         left = self._max_new_tokens - input_ids.shape[1]  # one token is the start, and one is chosen now
-        barred = torch.from_numpy(
-            np.stack(needed) > min(left, NEVER - 1)
-        )  # NumPy compares these faster than PyTorch
+        # NumPy compares these faster than PyTorch.
+        barred = torch.from_numpy(np.stack(needed) > min(left, NEVER - 1))
         padding = scores.shape[1] - barred.shape[1]  # T5's vocabulary has some
         barred = F.pad(barred, (0, padding), value=True).to(scores.device)
         # Whatever the scores are, what is allowed stays ahead of what is barred, in the sums of beams, too.

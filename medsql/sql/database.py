@@ -54,8 +54,8 @@ class Result:
 
     The verdict is one of `ok`, `syntax error`, `unknown table X`, `unknown column X`, `ambiguous column X`,
     `invalid` (other faults of meaning, or of arithmetic), `forbidden: X` (the action), `timed out`,
-    `too many rows`, `too large` (the query or one of its values) and `too much memory`. `reason` says
-    more in SQLite's words, where there is more to say.
+    `too many rows` (or bytes of them), `too large` (the query or one of its values) and `too much memory`.
+    `reason` says more in SQLite's words, where there is more to say.
     """
 
     verdict: str

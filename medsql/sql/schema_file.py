@@ -34,14 +34,10 @@ def read_schema(path: Path) -> Schema:
         raise UserError(f"{path}: no schema that can be read: {error}") from error
     except (SqlglotError, RecursionError) as error:
         raise UserError(f"{path}: no SQL: {str(error).splitlines()[0]}") from error
-    creates = [
-        node
-        for node in statements
-        if isinstance(node, exp.Create)
-        and node.kind == "TABLE"
-        and not node.find(exp.Table).name.startswith("sqlite_")  # SQLite's own, of AUTOINCREMENT and ANALYZE
-    ]
-    tables = {_name(create.find(exp.Table), path): _columns(create, path) for create in creates}
+    made = [node for node in statements if isinstance(node, exp.Create) and node.kind == "TABLE"]
+    # SQLite's own are there for AUTOINCREMENT and ANALYZE.
+    creates = [create for create in made if not _table(create).name.startswith("sqlite_")]
+    tables = {_name(_table(create), path): _columns(create, path) for create in creates}
     if not tables:
         raise UserError(f"{path}: CREATE TABLE statements are expected here")
     for table, columns in tables.items():
@@ -69,8 +65,12 @@ def _try(creates: list[exp.Create], path: Path) -> None:
             try:
                 database.execute(create.sql("sqlite"))
             except sqlite3.Error as error:
-                name = _name(create.find(exp.Table), path)
+                name = _name(_table(create), path)
                 raise UserError(f"{path}: {name}: no table that SQLite makes: {error}") from error
+
+
+def _table(create: exp.Create) -> Node:
+    return create.find(exp.Table)
 
 
 def _columns(create: exp.Create, path: Path) -> dict[str, str]:
@@ -82,7 +82,7 @@ def _columns(create: exp.Create, path: Path) -> dict[str, str]:
 
 def _references(create: exp.Create, path: Path) -> list[tuple[tuple[str, str], tuple[str, str]]]:
     """Pairs of (table, column): which refers, and to which."""
-    table = _name(create.find(exp.Table), path)
+    table = _name(_table(create), path)
     found = []
     for reference in create.find_all(exp.Reference):
         target = reference.this
