@@ -143,7 +143,7 @@ def _places(pair: Pair, literals: list[_Literal] | None) -> tuple[list[_Place], 
         coded = literal.column.name in CODED and len(literal.value) < 2
         if coded or len(found) != 1:
             reasons.append("one_character" if coded else "more_than_once" if found else "not_in_question")
-        elif _stands_elsewhere(pair.sql, literal.value, literals):
+        elif any(_stands_elsewhere(pair.sql, form, literals) for form in _forms(literal)):
             reasons.append("elsewhere_in_sql")
         else:
             places.append(_Place(literal, *found[0]))
@@ -168,8 +168,13 @@ def _overlap(one: _Place, other: _Place) -> bool:
 
 
 def _said(question: str, literal: _Literal) -> list[tuple[int, int]]:
-    """Where the question says a value; years of death, real numbers, are said without their `.0`."""
-    return _spans(question, literal.value) or _spans(question, _said_form(literal.column, literal.value))
+    """Where the question says a value."""
+    return next(filter(None, (_spans(question, form) for form in _forms(literal))), [])
+
+
+def _forms(literal: _Literal) -> tuple[str, str]:
+    """A value as it is and as it is said: years of death, real numbers, without their `.0`."""
+    return literal.value, _said_form(literal.column, literal.value)
 
 
 def _said_form(column: Column, value: str) -> str:

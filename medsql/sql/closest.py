@@ -88,10 +88,11 @@ class KnownValues:
     def closest(self, literal: str, threshold: float) -> Match | None:
         """The value that a literal which is not known stands for; None where there is none, or are two.
 
-        First of all it is the one that differs in its capitals, then the one of the same words in any order,
-        abbreviations written out and punctuation aside but for that of numbers, and then the most similar of
-        those that agree word by word. Words agree where they are equal, where one abbreviates the other, and
-        where one is the other with a typo and at least `threshold` (0 to 100) like it by rapidfuzz's `ratio`.
+        First of all it is the one that differs in its capitals, then the one of the same words in any order
+        (in the same, where they stand between numbers), abbreviations written out and punctuation aside but
+        for that of numbers, and then the most similar of those that agree word by word. Words agree where
+        they are equal, where one abbreviates the other, and where one is the other with a typo and at least
+        `threshold` (0 to 100) like it by rapidfuzz's `ratio`.
         Numbers and other short words that tell values apart must be equal, and in the same order.
         """
         words = _words(literal, self._abbreviations)

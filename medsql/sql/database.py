@@ -157,7 +157,8 @@ class Sandbox:
 
     `database` is a file, or a connection that the caller has filled and from now on leaves to the sandbox.
     A file may not change meanwhile. `tables` maps each table that may be read to its columns.
-    Raises `UserError` where there is no such file or it is no SQLite database.
+    Raises `UserError` where there is no such file, it is no SQLite database, or a journal beside it is not
+    yet worked into it.
     """
 
     def __init__(
@@ -277,18 +278,32 @@ class Sandbox:
         return column == "" and not made_up, f"READ {table}"
 
 
+_JOURNALS = {
+    "-wal": "run PRAGMA wal_checkpoint(TRUNCATE) there",
+    "-journal": "open it once with sqlite3, which takes back what was interrupted",
+}
+"""Files beside a database, and how to be rid of them; those begun afresh are empty or begin with a zero."""
+
+
 def _open(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a SQLite database is expected here")
-    journal = path.with_name(f"{path.name}-wal")  # which an immutable file is read without
-    if journal.is_file() and journal.stat().st_size:
-        raise UserError(f"{journal} may hold what {path} lacks: run PRAGMA wal_checkpoint(TRUNCATE) there")
+    real = path.resolve()
+    for ending, cure in _JOURNALS.items():  # an immutable file is read without
+        journal = real.with_name(f"{real.name}{ending}")
+        if journal.is_file() and _first_byte(journal).strip(b"\0"):
+            raise UserError(f"{path} is not what {journal} would make of it: {cure}")
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+        connection = sqlite3.connect(f"{real.as_uri()}?mode=ro&immutable=1", uri=True)
         connection.execute("SELECT 1 FROM sqlite_master").close()
     except sqlite3.Error as error:
         raise UserError(f"{path}: no SQLite database that can be read: {error}") from error
     return connection
+
+
+def _first_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 def _table_names(connection: sqlite3.Connection) -> set[str]:
@@ -322,10 +337,15 @@ def _prepared(sql: str) -> str:
         raise _Stopped("syntax error", "a null character")
     if size > LONGEST_SQL:
         raise _Stopped("too large", f"{size:,} bytes of SQL, more than {LONGEST_SQL:,}")
-    sql = _TOKEN.sub(lambda match: " " if match["comment"] else match[0], sql).strip(" \t\r\n\f;")
+    sql = without_comments(sql).strip(" \t\r\n\f;")
     if _STATEMENT.fullmatch(word := re.split(r"\W", sql, maxsplit=1)[0].upper()):
         raise _Stopped(f"forbidden: {word}", "only SELECT is let through")
     return _TOKEN.sub(_backquoted, to_sqlite(sql))
+
+
+def without_comments(sql: str) -> str:
+    """The query with a blank in the place of each comment."""
+    return _TOKEN.sub(lambda match: " " if match["comment"] else match[0], sql)
 
 
 def _backquoted(match: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlglot import Dialect, TokenType, exp
 from sqlglot.errors import SqlglotError
 
-from medsql.sql.database import HEAP_BYTES
+from medsql.sql.database import HEAP_BYTES, without_comments
 from medsql.sql.dialect import LONGEST_SQL, to_sqlite
 from medsql.sql.schema import TABLES
 
@@ -40,7 +40,7 @@ def parse_query(sql: str) -> exp.Query | None:
     nor does what is longer than `LONGEST_SQL` or has more than `MOST_JOINS` joins.
     """
     try:
-        query = _parsed(to_sqlite(sql))
+        query = _parsed(to_sqlite(without_comments(sql)))
         return None if query is None else _resolved(query)
     except (SqlglotError, RecursionError):  # the second for thousands of nested parentheses
         return None
@@ -50,13 +50,14 @@ def parse_as_written(sql: str) -> exp.Query | None:
     """The tree of a query as it stands, with the place of every name and literal in its `meta`.
 
     `start` and `end` are the first and last character, quotes included. Nothing is resolved: a
-    double-quoted literal is a column there (`is_quoted_word`); what stands in backquotes or brackets is
-    none, and not `quoted`. `None` where `parse_query` has none, too.
+    double-quoted literal is a column there (`is_quoted_word`). `quote` is the first character of a name.
+    `None` where `parse_query` has none, too.
     """
     try:
         query = _parsed(sql)
         for name in query.find_all(exp.Identifier) if query else ():
-            name.set("quoted", sql.startswith('"', name.meta.get("start", len(sql))))
+            if "start" in name.meta:
+                name.meta["quote"] = sql[name.meta["start"]]
         return query
     except (SqlglotError, RecursionError):
         return None
@@ -112,8 +113,11 @@ def _resolved(query: exp.Query) -> exp.Query:
 
 
 def is_quoted_word(operand: Node) -> bool:
-    """Whether this is a name in double quotes without a table: right of a comparison, a literal."""
-    return isinstance(operand, exp.Column) and not operand.table and bool(operand.this.args.get("quoted"))
+    """Whether this is a name in double quotes without a table: right of a comparison, a literal.
+
+    In a tree of `parse_as_written`.
+    """
+    return isinstance(operand, exp.Column) and not operand.table and operand.this.meta.get("quote") == '"'
 
 
 def compared_with(node: Node) -> list[Node]:

@@ -74,10 +74,15 @@ def _table(create: exp.Create) -> Node:
 
 
 def _columns(create: exp.Create, path: Path) -> dict[str, str]:
-    return {
-        _name(column, path): column.kind.sql("sqlite").upper() if column.kind else ""
-        for column in create.find_all(exp.ColumnDef)
-    }
+    """Names and types; without a type, a column is a bare name."""
+    listed = create.this.expressions if isinstance(create.this, exp.Schema) else []
+    columns = [node for node in listed if isinstance(node, exp.ColumnDef | exp.Identifier)]
+    return {_name(column, path): _type(column) for column in columns}
+
+
+def _type(column: exp.ColumnDef | exp.Identifier) -> str:
+    kind = column.args.get("kind")
+    return kind.sql("sqlite").upper() if kind else ""
 
 
 def _references(create: exp.Create, path: Path) -> list[tuple[tuple[str, str], tuple[str, str]]]:

@@ -139,6 +139,7 @@ def test_quotes_of_other_dialects_stay_and_quotes_within_are_doubled():
         ("who is m?", 'DEMOGRAPHIC."GENDER" = "M"', "one_character"),
         ("who took aspirin?", 'DRUG = "aspirin" OR DRUG LIKE "%aspirin%"', "elsewhere_in_sql"),
         ("who took aspirin?", 'DRUG = "aspirin" AND DRUG IN ("Aspirin", "x")', "elsewhere_in_sql"),
+        ("who died in 2101?", 'DEMOGRAPHIC."DOD_YEAR" = "2101.0" AND A IN (2101, 2)', "elsewhere_in_sql"),
         ("whose doctor is whose?", 'DEMOGRAPHIC."HADM_ID" = "PROCEDURES"."HADM_ID"', "no_value"),
     ],
 )

@@ -27,6 +27,12 @@ def test_what_does_not_parse_stays_as_it_is(broken):
     assert marks(broken, broken) == []
 
 
+def test_names_keep_their_quotes():
+    assert formatted("SELECT `a b` AS 'total count' FROM LAB").split() == (
+        ["SELECT", '"a', 'b"', "AS", '"total', 'count"', "FROM", "LAB"]
+    )
+
+
 def test_equal_queries_have_no_marks_however_they_are_written():
     assert marks(GOLD, GOLD.replace(" ( ", "(").replace(" )", ")").replace("SELECT", "select")) == []
 

@@ -124,6 +124,7 @@ def test_another_writing_of_a_value_is_that_value(literal, value, difference):
         "Days ≥5",
         "Days 3",
         "sodium 5% dextrose 10%",
+        "5% dextrose sodium 10%",  # which it would be: but there is no telling whose number is whose
         "S",
         "81",
         "",

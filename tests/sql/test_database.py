@@ -244,10 +244,17 @@ def test_changes_that_are_not_in_the_file_yet_are_said(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as writer:
         writer.execute("PRAGMA journal_mode = WAL")
         writer.executescript("CREATE TABLE LAB (FLUID TEXT); INSERT INTO LAB VALUES ('Blood')")
-        with pytest.raises(UserError, match=r"busy\.db-wal may hold what .* lacks"):
-            Sandbox(path)
+        (tmp_path / "link.db").symlink_to(path)
+        for name in (path, tmp_path / "link.db"):
+            with pytest.raises(UserError, match=r"is not what .*busy\.db-wal would make of it: run PRAGMA"):
+                Sandbox(name)
+    journal = tmp_path / "busy.db-journal"
+    journal.write_bytes(bytes(512))  # as `journal_mode = PERSIST` leaves it
     with closing(Sandbox(path)) as sandbox:
         assert sandbox.run("SELECT FLUID FROM LAB").rows == (("Blood",),)
+    journal.write_bytes(b"\xd9\xd5\x05\xf9")  # as a crash does
+    with pytest.raises(UserError, match="open it once with sqlite3"):
+        Sandbox(path)
 
 
 def test_a_closed_sandbox_is_the_programs_error_and_no_verdict() -> None:

@@ -152,6 +152,12 @@ def test_what_sqlite_keeps_for_itself_is_no_part_of_a_schema(tmp_path: Path) -> 
     assert read_schema(path).tables == {"A": {"B": "INTEGER"}}
 
 
+def test_columns_need_no_type(tmp_path: Path) -> None:
+    path = tmp_path / "schema.sql"
+    path.write_text("CREATE TABLE A (B, C TEXT, D UNIQUE, PRIMARY KEY (B, C))")
+    assert read_schema(path).tables == {"A": {"B": "", "C": "TEXT", "D": ""}}
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -70,6 +70,8 @@ LEFT = "SELECT LAB.FLUID FROM LAB LEFT JOIN DEMOGRAPHIC ON LAB.HADM_ID = DEMOGRA
         # order and limit
         (LAB + "1 ORDER BY LAB.FLAG LIMIT 3", LAB + "1 order by (lab.flag) asc limit 3"),
         ("SELECT FLUID FROM LAB GROUP BY FLUID", "SELECT LAB.FLUID FROM LAB GROUP BY LAB.FLUID"),
+        # comments
+        (LAB + 'LAB."FLAG" = "delta"', LAB + 'LAB."FLAG" = /* a fall */ "delta" -- or rise'),
     ],
 )
 def test_another_spelling_has_the_same_form(one: str, other: str) -> None:
