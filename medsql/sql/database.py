@@ -289,14 +289,14 @@ def _open(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise UserError(f"{path}: no such file; a SQLite database is expected here")
     real = path.resolve()
-    for ending, cure in _JOURNALS.items():  # an immutable file is read without
-        journal = real.with_name(f"{real.name}{ending}")
-        if journal.is_file() and _first_byte(journal).strip(b"\0"):
-            raise UserError(f"{path} is not what {journal} would make of it: {cure}")
     try:
+        for ending, cure in _JOURNALS.items():  # an immutable file is read without
+            journal = real.with_name(f"{real.name}{ending}")
+            if journal.is_file() and _first_byte(journal).strip(b"\0"):
+                raise UserError(f"{path} may not be what {journal} would make of it: {cure}")
         connection = sqlite3.connect(f"{real.as_uri()}?mode=ro&immutable=1", uri=True)
         connection.execute("SELECT 1 FROM sqlite_master").close()
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise UserError(f"{path}: no SQLite database that can be read: {error}") from error
     return connection
 

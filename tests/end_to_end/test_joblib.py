@@ -69,7 +69,7 @@ def test_a_job_that_kills_its_process_each_time_is_given_up(start, slowly, tmp_p
     assert record(first)["state"] == "finished"
 
 
-def test_a_killed_command_takes_its_jobs_along(start, slowly, tmp_path):
+def test_a_killed_command_takes_its_jobs_along_and_typed_again_goes_on(start, command, slowly, tmp_path):
     first, second = ranks(tmp_path)
     process = start("train", *JOBS, "lora.r=2,4", *slowly)
     wait_for(lambda: _training(first) and _training(second), process)
@@ -79,6 +79,11 @@ def test_a_killed_command_takes_its_jobs_along(start, slowly, tmp_path):
     while (is_locked(first) or is_locked(second)) and time.monotonic() < end:
         time.sleep(0.1)
     assert [record(folder)["state"] for folder in (first, second)] == ["interrupted"] * 2
+
+    result = command("train", *JOBS, "lora.r=2,4", *slowly)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for folder in (first, second):
+        assert (record(folder)["state"], record(folder)["resumed"]) == ("finished", 1)
 
 
 @pytest.mark.slow
